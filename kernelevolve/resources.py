@@ -1,0 +1,25 @@
+"""Where the data that ships beside the code is found, in a checkout and in a wheel."""
+
+import os
+from pathlib import Path
+
+from kernelevolve.errors import UsageError
+
+
+def targets_dir(chosen: Path | None = None) -> Path:
+    """Folder of the targets: the chosen one, `KERNELEVOLVE_TARGETS`, `./targets`, or the bundled one, in this order."""
+    return _find("targets", chosen)
+
+
+def _find(name: str, chosen: Path | None) -> Path:
+    variable = f"KERNELEVOLVE_{name.upper()}"
+    named = chosen or (Path(os.environ[variable]) if variable in os.environ else None)
+    if named is not None:
+        if not named.is_dir():
+            raise UsageError(f"there is no folder {named}", remedy=f"point --{name} or {variable} at a folder of {name}")
+        return named
+    package = Path(__file__).parent
+    for folder in (Path.cwd() / name, package.parent / name, package / "bundled" / name):
+        if folder.is_dir() and any(folder.iterdir()):
+            return folder
+    raise UsageError(f"no folder {name} was found", remedy=f"point --{name} or {variable} at one")

@@ -1,0 +1,64 @@
+"""A kernel on its way: proposed, then admitted."""
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field
+
+from kernelevolve.schema.record import Record, digest_of
+
+Value = int | str
+"""A tunable's value."""
+
+Change = Literal["draft", "rewrite", "diff", "repair", "crossover", "retune"]
+"""The kind of change that made a candidate out of its parents."""
+
+
+class Usage(Record):
+    """What a proposal cost."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = Field(0.0, description="None where the price isn't known")
+
+
+class Lineage(Record):
+    """Where a candidate comes from."""
+
+    change: Change = "draft"
+    parents: tuple[str, ...] = Field((), description="digests of candidates")
+    origin: str = Field("", description="the seed file or the proposer it began with")
+
+
+class Proposal(Record):
+    """An answer to a brief. Not trusted: it is a candidate only once its language admits it."""
+
+    proposer: str
+    brief: str = Field(description="digest of the brief that it answers")
+    language: str
+    files: dict[str, str] = Field(description="relative path to source text")
+    tunables: dict[str, Value] = Field(default_factory=dict)
+    lineage: Lineage = Lineage()
+    answer: str = Field("", description="raw text of a model's reply; empty for a tuner")
+    prompt_digest: str | None = None
+    usage: Usage = Usage()
+
+
+class Candidate(Record):
+    """A kernel that parses: sources with their declared tunables, and the values chosen for them."""
+
+    language: str
+    files: dict[str, str] = Field(description="relative path to source text, tunables not yet substituted")
+    entry: str = Field("run", description="exported function")
+    tunables: dict[str, Value] = Field(default_factory=dict)
+    lineage: Lineage = Lineage()
+
+    @cached_property
+    def family(self) -> str:
+        """Digest of the sources alone: candidates that differ only in tunables share it."""
+        return digest_of("family", self.language, self.files, self.entry)
+
+    @cached_property
+    def code(self) -> str:
+        """Digest of what gets built: two candidates with the same code are the same kernel."""
+        return digest_of("code", self.language, self.files, self.entry, self.tunables)

@@ -1,0 +1,106 @@
+"""Findings about a candidate, each with what a proposer can do about it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kernelevolve.schema.hardware import Bound
+from kernelevolve.schema.record import Record
+
+
+class _Finding(Record):
+    message: str = Field(description="what was found, in one sentence")
+    advice: str = Field(description="what a proposer can do about it")
+
+
+class ParseError(_Finding):
+    """The proposal is not a candidate: no entry point, no source, an ill-formed tunable."""
+
+    kind: Literal["parse"] = "parse"
+
+
+class CompileError(_Finding):
+    """The compiler refused the source."""
+
+    kind: Literal["compile"] = "compile"
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+
+Pattern = Literal["everything", "poison", "nan", "tail", "one_row", "some_rows", "scale", "scattered"]
+"""Shape of a difference: all elements, elements never written, NaN, the last block of an axis, a single row, a
+few rows, a constant factor, or no visible order."""
+
+
+class NumericDifference(_Finding):
+    """An output that is wrong: where, by how much, in which pattern."""
+
+    kind: Literal["numeric"] = "numeric"
+    workload: str
+    output: str
+    wrong: int = Field(description="elements outside the rule")
+    total: int
+    pattern: Pattern
+    first_index: tuple[int, ...]
+    expected: str
+    actual: str
+    largest_error: float | None = None
+    allowed_error: float | None = None
+
+
+class LimitExceeded(_Finding):
+    """A bound of the sandbox was hit."""
+
+    kind: Literal["limit"] = "limit"
+    resource: Literal["time", "memory", "output", "file_size", "processes"]
+    limit: float = Field(description="seconds, bytes or a count")
+    workload: str | None = None
+
+
+class Crash(_Finding):
+    """The candidate's process ended by a signal, or exited on its own."""
+
+    kind: Literal["crash"] = "crash"
+    workload: str | None = None
+    signal: str | None = None
+    exit_code: int | None = None
+
+
+class Raised(_Finding):
+    """The candidate reported an error itself (threw an exception), or can't be loaded."""
+
+    kind: Literal["raised"] = "raised"
+    workload: str | None = None
+
+
+class Profile(_Finding):
+    """How the kernel uses the machine on one workload."""
+
+    kind: Literal["profile"] = "profile"
+    workload: str
+    bound: Bound
+    roofline_share: float = Field(description="least possible time over measured time, 0 to 1")
+    achieved_gbps: float = Field(description="compulsory bytes over time, 10^9 bytes a second")
+    achieved_gflops: float = Field(description="10^9 operations a second")
+
+
+class Cheat(_Finding):
+    """The candidate did something that only makes sense to mislead the judge."""
+
+    kind: Literal["cheat"] = "cheat"
+    name: str
+    workload: str | None = None
+
+
+class Unsettled(_Finding):
+    """A measurement that the machine's noise or drift kept from a verdict."""
+
+    kind: Literal["unsettled"] = "unsettled"
+    workload: str
+
+
+Diagnostic = Annotated[
+    ParseError | CompileError | NumericDifference | LimitExceeded | Crash | Raised | Profile | Cheat | Unsettled,
+    Field(discriminator="kind"),
+]

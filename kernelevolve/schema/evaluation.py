@@ -1,0 +1,127 @@
+"""What the judge says of a candidate."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from kernelevolve.schema.diagnostic import Diagnostic
+from kernelevolve.schema.record import Record
+
+Verdict = Literal["faster", "same", "slower", "ambiguous"]
+Stage = Literal["parse", "build", "load", "check", "time"]
+Purpose = Literal["search", "confirm", "certify", "eval"]
+"""Why a candidate is evaluated; `confirm` is the second look at a new best, in fresh processes."""
+
+
+class Measurement(Record):
+    """Candidate against one baseline on one workload, timed in turns."""
+
+    workload: str
+    axes: dict[str, int]
+    dtypes: dict[str, str]
+    baseline: str
+    candidate_us: float = Field(description="median time of a call, microseconds")
+    baseline_us: float = Field(description="median time of a call, microseconds")
+    speedup: float = Field(description="median of the paired ratios baseline over candidate")
+    low: float = Field(description="lower end of the interval of the speed-up")
+    high: float = Field(description="upper end of the interval of the speed-up")
+    confidence: float = Field(description="coverage of the interval, 0 to 1")
+    pairs: int = Field(description="interleaved pairs of turns behind the interval")
+    prepare_us: float | None = Field(None, description="one-off time of `prepare`, where the candidate has one")
+    roofline_share: float | None = Field(None, description="least possible time over measured time; None without ceilings")
+    verdict: Verdict
+
+
+class Environment(Record):
+    """Where and with what an evaluation was made."""
+
+    hardware_key: str
+    threads: int
+    versions: dict[str, str] = Field(description="package or tool to version")
+    sandbox: tuple[str, ...] = Field(description="walls that held the candidate, for instance 'rlimits', 'pid-namespace'")
+
+
+class StageCosts(Record):
+    """Where the time of one evaluation went, in seconds."""
+
+    build_s: float = 0.0
+    check_s: float = 0.0
+    time_s: float = Field(0.0, description="timing stage, the kernels' own time included")
+    kernel_s: float = Field(0.0, description="of the timing stage: spent inside candidate and baseline")
+    wait_s: float = Field(0.0, description="waiting for the machine to be free for timing")
+    total_s: float = 0.0
+
+
+class Passed(Record):
+    """The candidate is right on every workload that was tried, and was timed."""
+
+    outcome: Literal["passed"] = "passed"
+    candidate: str = Field(description="digest")
+    target: str = Field(description="digest")
+    purpose: Purpose = "search"
+    measurements: tuple[Measurement, ...]
+    diagnostics: tuple[Diagnostic, ...] = ()
+    environment: Environment
+    costs: StageCosts = StageCosts()
+
+    @property
+    def speedup(self) -> float:
+        """Geometric mean over the workloads of baseline time over candidate time."""
+        return math.exp(sum(math.log(m.speedup) for m in self.measurements) / len(self.measurements))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Interval of the geometric mean (low, high).
+
+        The workloads are measured independently, so the half-widths of their log intervals add in quadrature.
+        """
+        n = len(self.measurements)
+        centre = math.log(self.speedup)
+        below = math.sqrt(sum(math.log(m.speedup / m.low) ** 2 for m in self.measurements)) / n
+        above = math.sqrt(sum(math.log(m.high / m.speedup) ** 2 for m in self.measurements)) / n
+        return math.exp(centre - below), math.exp(centre + above)
+
+    @property
+    def fitness(self) -> float:
+        """What selection compares: the lower end of the geometric mean's interval."""
+        return self.interval[0]
+
+
+class Failed(Record):
+    """The candidate failed: at which stage, and why."""
+
+    outcome: Literal["failed"] = "failed"
+    candidate: str | None = Field(description="digest; None where the proposal never became a candidate")
+    target: str = Field(description="digest")
+    purpose: Purpose = "search"
+    stage: Stage
+    diagnostics: tuple[Diagnostic, ...]
+    environment: Environment | None = None
+    costs: StageCosts = StageCosts()
+
+
+Evaluation = Annotated[Passed | Failed, Field(discriminator="outcome")]
+evaluation_adapter: TypeAdapter[Passed | Failed] = TypeAdapter(Evaluation)
+"""Reads an evaluation back from JSON."""
+
+
+class BaselineTime(Record):
+    """One baseline on one workload."""
+
+    baseline: str
+    median_us: float | None = Field(description="None where it failed")
+    problem: str | None = Field(None, description="why it can't be used: an error, or a wrong answer")
+
+
+class Calibration(Record):
+    """The baselines of a target timed against each other on this machine."""
+
+    target: str = Field(description="digest")
+    times: dict[str, tuple[BaselineTime, ...]] = Field(description="workload to its baselines")
+    environment: Environment
+
+    def fastest(self, workload: str) -> str:
+        """Name of the fastest correct baseline on a workload (there is always one: the judge refuses otherwise)."""
+        timed = [(t.median_us, t.baseline) for t in self.times[workload] if t.median_us is not None and t.problem is None]
+        return min(timed)[1]

@@ -1,0 +1,59 @@
+"""What crosses the process boundary to the harness."""
+
+from pydantic import Field
+
+from kernelevolve.schema.candidate import Candidate
+from kernelevolve.schema.evaluation import Purpose
+from kernelevolve.schema.hardware import Hardware
+from kernelevolve.schema.record import Record
+from kernelevolve.schema.target import Target
+
+
+class Limits(Record):
+    """What a candidate may use; past any of these it is killed."""
+
+    build_s: float = 60.0
+    call_s: float = Field(10.0, description="wall time of one batch of calls")
+    memory_bytes: int = Field(4 << 30, description="address space of the candidate's process, its buffers included")
+    processes: int = Field(64, description="processes and threads")
+    file_bytes: int = Field(64 << 20, description="size of any one file it writes")
+    output_bytes: int = Field(1 << 20, description="what it may print")
+
+
+class TimingPlan(Record):
+    """How long to measure."""
+
+    confidence: float = Field(0.99, description="coverage of the interval of each measurement")
+    min_pairs: int = 8
+    max_pairs: int = 24
+    half_width: float = Field(0.02, description="stop once the interval is this narrow, relative to the speed-up")
+    turn_us: float = Field(6_000.0, description="kernel time of one side's turn, microseconds")
+
+
+class Job(Record):
+    """Evaluate one candidate. `workloads` empty means all search workloads of the hardware's device."""
+
+    target: Target
+    candidate: Candidate
+    hardware: Hardware
+    purpose: Purpose = "search"
+    workloads: tuple[str, ...] = Field((), description="names of the workloads to time")
+    baselines: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="workload to the baselines it is timed against; the fastest is found where missing"
+    )
+    limits: Limits = Limits()
+    timing: TimingPlan = TimingPlan()
+    threads: int = 1
+    cache_dir: str = Field(description="build cache and the machine lock for timing")
+
+
+class CalibrationJob(Record):
+    """Time the target's baselines against each other."""
+
+    target: Target
+    hardware: Hardware
+    workloads: tuple[str, ...] = ()
+    timing: TimingPlan = TimingPlan()
+    limits: Limits = Limits()
+    threads: int = 1
+    cache_dir: str

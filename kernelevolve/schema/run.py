@@ -1,0 +1,59 @@
+"""One search: what was asked, each step it took, and what happened to it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from kernelevolve.schema.candidate import Candidate, Proposal
+from kernelevolve.schema.evaluation import Calibration, Evaluation
+from kernelevolve.schema.hardware import Hardware
+from kernelevolve.schema.record import Record
+from kernelevolve.schema.target import Target
+
+
+class RunSpec(Record):
+    """What a run was asked to do. A resumed run goes by this, not by today's settings."""
+
+    run: str = Field(description="name, for instance topk-20261122-061502-3f9a")
+    created_at: str = Field(description="UTC, ISO 8601")
+    target: Target
+    hardware: Hardware
+    language: str
+    proposer: str
+    policy: str
+    seed: int
+    evals: int = Field(description="total budget of evaluations, confirmations of a new best not counted")
+    minutes: float | None = Field(None, description="wall-clock budget of one sitting; None means none")
+    workers: int
+    threads: int
+    kernelevolve: str = Field(description="version that started it")
+
+
+class Step(Record):
+    """One proposal of a run and what became of it."""
+
+    number: int = Field(description="from 0, in the order in which the proposals were asked for")
+    proposal: Proposal
+    candidate: Candidate | None = Field(None, description="None where the proposal never became one")
+    evaluation: Evaluation | None = Field(None, description="None while it is under way")
+    confirmations: tuple[Evaluation, ...] = Field((), description="second looks at a new best, in fresh processes")
+
+
+EventKind = Literal["started", "resumed", "interrupted", "finished", "certified", "refused"]
+
+
+class Event(Record):
+    """Something that happened to a run as a whole."""
+
+    kind: EventKind
+    at: str = Field(description="UTC, ISO 8601")
+    detail: str = Field("", description="a sentence, or the digest of what the event produced")
+
+
+class Run(Record):
+    """A run as the store has it."""
+
+    spec: RunSpec
+    calibration: Calibration | None = None
+    steps: tuple[Step, ...] = ()
+    events: tuple[Event, ...] = ()
