@@ -1,0 +1,1 @@
+"""What runs beside the candidate: the judge, the sandbox, correctness, timing. No keys, no store, no network."""

@@ -5,7 +5,7 @@ A language never runs a process: it says how to build (`build_plan`) and reads w
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -13,6 +13,20 @@ from kernelevolve.schema import Candidate, Diagnostic, Hardware, Value
 
 Kernel = Callable[..., Any]
 """`run(*inputs, *outputs)`: writes its outputs in place, returns nothing."""
+
+
+PRELUDE = "{prelude}"
+"""Stands in `BuildPlan.argv` for the folder in which the prelude was built."""
+
+
+@dataclass(frozen=True)
+class Prelude:
+    """Something of ours that is built once and shared by all builds (a precompiled header)."""
+
+    files: Mapping[str, str]
+    argv: tuple[str, ...]
+    artifact: str
+    """name of the file that the command leaves beside them"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,9 @@ class BuildPlan:
     """name of the file that the command leaves in the build folder"""
     fingerprint: str
     """everything beside the sources that decides the result: compiler version, flags, machine"""
-    env: Mapping[str, str] = field(default_factory=dict)
+    readable: tuple[Path, ...] = ()
+    """folders outside the system's own that the command has to read"""
+    prelude: Prelude | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class Language(Protocol):
     """of source files, the main one first"""
     runner: ClassVar[Literal["native", "python"]]
     """which runner of the harness calls its artifacts"""
+    libraries: ClassVar[tuple[Path, ...]]
+    """folders outside the system's own that an artifact needs when it runs"""
 
     def admit(self, files: Mapping[str, str], entry: str = "run") -> tuple[Diagnostic, ...]:
         """What keeps these files from being a candidate; empty means nothing does."""

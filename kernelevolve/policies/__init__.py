@@ -1,0 +1,1 @@
+"""Which parents breed next: the search policies."""

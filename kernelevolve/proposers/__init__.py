@@ -1,0 +1,1 @@
+"""Whoever writes candidates: the proposers."""

@@ -97,7 +97,7 @@ class Unsettled(_Finding):
     """A measurement that the machine's noise or drift kept from a verdict."""
 
     kind: Literal["unsettled"] = "unsettled"
-    workload: str
+    workload: str | None = None
 
 
 Diagnostic = Annotated[

@@ -1,0 +1,156 @@
+"""The commands `runs ...`: searches that were made, and their reports."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kernelevolve import settings
+from kernelevolve.cli import formats, output
+from kernelevolve.cli.options import AsJson, RegistryDir, RunsDir, SettingsFile
+from kernelevolve.cli.summary import (
+    Certification,
+    best_of,
+    certification_of,
+    failures,
+    finished,
+    label,
+    verdict_on,
+)
+from kernelevolve.runs import ReportPaths, Runs
+from kernelevolve.schema import Failed, Run
+from kernelevolve.settings import Settings
+
+if TYPE_CHECKING:
+    from kernelevolve.store import RunSummary, SqlStore
+
+app = typer.Typer(help="Searches that were made.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of the run.")]
+
+
+@app.command("list")
+def list_runs(folder: RunsDir = None, file: SettingsFile = None, as_json: AsJson = False) -> None:
+    """List the runs, newest first."""
+    found = _summaries(settings.load(file, runs=folder))
+    if as_json:
+        output.document(found)
+        return
+    if not found:
+        output.note("no runs yet; start one with: kernelevolve search TARGET")
+        return
+    output.table(
+        ("RUN", "TARGET", "HARDWARE", ">EVALUATED", ">FAILED", ">BEST, AT LEAST", "STATE"),
+        [
+            (
+                s.run,
+                s.target,
+                s.hardware_key,
+                f"{s.evaluated}/{s.evals}",
+                str(s.failed),
+                "" if s.best is None else formats.times(s.best),
+                s.last_event or "",
+            )
+            for s in found
+        ],
+    )
+
+
+@app.command()
+def show(name: Name, folder: RunsDir = None, file: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Show a run: its best candidate by workload, and its failures."""
+    chosen = settings.load(file, runs=folder)
+    with _open(chosen) as store:
+        run = store.run(name)
+    if as_json:
+        output.document(run)
+        return
+    _describe(run)
+
+
+@app.command()
+def report(
+    name: Name,
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the report (default: the run's own).")
+    ] = None,
+    folder: RunsDir = None,
+    registry: RegistryDir = None,
+    file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a run, as a web page and as Markdown."""
+    paths = write_report(settings.load(file, runs=folder, registry=registry), name, out)
+    if as_json:
+        output.document({"run": name, "html": str(paths.html), "markdown": str(paths.markdown)})
+        return
+    output.text(str(paths.html))
+    output.text(str(paths.markdown))
+
+
+def write_report(chosen: Settings, name: str, out: Path | None = None) -> ReportPaths:
+    """Write the report of a run into a folder (its own for None). Raises `StoreError`."""
+    from kernelevolve.cli.report import write
+
+    with _open(chosen) as store:
+        run = store.run(name)
+        certification = _certification(chosen, run, store)
+    paths = Runs(chosen.runs).report_paths(name)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        paths = ReportPaths(html=out / paths.html.name, markdown=out / paths.markdown.name)
+    made = write(run, certification)
+    paths.html.write_text(made.html, encoding="utf-8")
+    paths.markdown.write_text(made.markdown, encoding="utf-8")
+    return paths
+
+
+def _open(chosen: Settings) -> "SqlStore":
+    # Imported here: a command that needs no store starts in half the time.
+    from kernelevolve.store import SqlStore
+
+    return SqlStore.open(Runs(chosen.runs).database, read_only=True)
+
+
+def _certification(chosen: Settings, run: Run, store: "SqlStore") -> Certification:
+    from kernelevolve.registry.local import LocalRegistry
+
+    entries = LocalRegistry(chosen.registry).entries(target=run.spec.target.name)
+    return certification_of(
+        run, store.evaluations(run.spec.run, "certify"), [stored.entry for stored in entries]
+    )
+
+
+def _summaries(chosen: Settings) -> "tuple[RunSummary, ...]":
+    if not Runs(chosen.runs).database.is_file():
+        return ()
+    with _open(chosen) as store:
+        return store.summaries()
+
+
+def _describe(run: Run) -> None:
+    spec, steps = run.spec, finished(run)
+    failed = sum(isinstance(verdict_on(step), Failed) for step in steps)
+    output.text(
+        f"{spec.run}: {spec.target.name} on {spec.hardware.key}, begun {formats.moment(spec.created_at)}"
+    )
+    output.text(f"{spec.language}, {spec.proposer}, {spec.policy}, seed {spec.seed}, {spec.threads} threads")
+    output.text(f"evaluated {len(steps)} of {spec.evals}, failed {failed}")
+    for event in run.events:
+        output.text(f"{formats.moment(event.at)} {event.kind} {event.detail}".rstrip())
+    best = best_of(run.steps)
+    if best is not None:
+        state = "confirmed" if best.confirmed else "not confirmed"
+        output.text(
+            f"best: {formats.speedup(best.passed)}, {label(best.candidate)}, step {best.step}, {state}"
+        )
+        output.text()
+        output.measurements(best.passed.measurements)
+    groups = failures(run)
+    if groups:
+        output.text()
+        output.table(
+            ("FAILED AT", "KIND", ">COUNT", "FOR INSTANCE"),
+            [(g.stage, g.kind, str(g.count), g.example.message.splitlines()[0][:100]) for g in groups],
+        )

@@ -1,0 +1,207 @@
+"""The commands `search` and `eval`: find a kernel, or judge one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kernelevolve import settings
+from kernelevolve.cli import formats, output
+from kernelevolve.cli.options import (
+    AsJson,
+    Evals,
+    HardwareKey,
+    Language,
+    Minutes,
+    Policy,
+    Proposer,
+    RegistryDir,
+    Resume,
+    RunsDir,
+    Seed,
+    SettingsFile,
+    TargetsDir,
+    Threads,
+    Workers,
+)
+from kernelevolve.cli.progress import follow
+from kernelevolve.cli.runs import write_report
+from kernelevolve.cli.summary import label, most_frequent_baseline
+from kernelevolve.errors import UsageError
+from kernelevolve.schema import Entry, Evaluation, Parent, Passed
+from kernelevolve.settings import Settings
+
+if TYPE_CHECKING:
+    from kernelevolve.search import SearchResult, Session
+
+CANDIDATE_FAILED, NO_WIN, INTERRUPTED = 3, 4, 130
+
+Verdict = Literal["certified", "refused", "no_win"]
+
+
+def search(
+    target: Annotated[str | None, typer.Argument(help="Name of the target; left out with --resume.")] = None,
+    *,
+    evals: Evals = None,
+    minutes: Minutes = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    hardware: HardwareKey = None,
+    language: Language = None,
+    proposer: Proposer = None,
+    policy: Policy = None,
+    registry: RegistryDir = None,
+    runs: RunsDir = None,
+    targets: TargetsDir = None,
+    file: SettingsFile = None,
+    resume: Resume = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for a kernel, certify the best one on workloads that the search never saw, and publish it."""
+    if (target is None) == (resume is None):
+        raise UsageError(
+            "a search needs either a target or --resume RUN", remedy="kernelevolve targets list shows them"
+        )
+    from kernelevolve.search import Session
+
+    chosen = settings.load(
+        file, evals=evals, minutes=minutes, seed=seed, workers=workers, threads=threads, hardware=hardware,
+        language=language, proposer=proposer, policy=policy, registry=registry, runs=runs, targets=targets,
+    )  # fmt: skip
+    session = Session.resume(chosen, resume) if resume else Session.start(chosen, target or "")
+    with _resumable(session, chosen):
+        with follow() as listen:
+            result = session.run(listen)
+        verdict, entry, message = _certify(result, chosen)
+    report = write_report(chosen, result.run)
+    if as_json:
+        output.document(search_document(result, verdict, entry))
+    else:
+        _tell(result, verdict, message)
+        output.text(f"report: {report.html}")
+    if verdict != "certified":
+        raise typer.Exit(NO_WIN)
+
+
+def evaluate(
+    target: Annotated[str, typer.Argument(help="Name of the target.")],
+    files: Annotated[list[Path], typer.Argument(help="Source files of the candidate.")],
+    *,
+    workload: Annotated[
+        list[str] | None, typer.Option(help="Only this workload; may be given again.")
+    ] = None,
+    threads: Threads = None,
+    hardware: HardwareKey = None,
+    language: Language = None,
+    targets: TargetsDir = None,
+    file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge one candidate: build it, compare its results, time it against the fastest baseline."""
+    from kernelevolve.search import evaluate_file
+
+    chosen = settings.load(file, threads=threads, hardware=hardware, language=language, targets=targets)
+    evaluation = evaluate_file(chosen, target, files, tuple(workload or ()))
+    if as_json:
+        output.document(evaluation_document(evaluation))
+    else:
+        _tell_evaluation(evaluation)
+    if not isinstance(evaluation, Passed):
+        raise typer.Exit(CANDIDATE_FAILED)
+
+
+def search_document(result: "SearchResult", verdict: Verdict, entry: Path | None) -> dict[str, object]:
+    """What `search --json` prints."""
+    best = _best(result.best)
+    if best is None or result.best is None:
+        found = None
+    else:
+        low, high = best.interval
+        found = {"candidate": result.best.candidate.digest, "speedup": best.speedup, "low": low, "high": high}
+    return {
+        "run": result.run,
+        "target": result.target,
+        "hardware": result.hardware_key,
+        "evaluated": result.evaluated,
+        "failed": result.failed,
+        "best": found,
+        "baseline": most_frequent_baseline(result.baseline.values()),
+        "verdict": verdict,
+        "entry": None if entry is None else str(entry),
+        "stopped": result.stopped,
+        "seconds": result.seconds,
+    }
+
+
+def evaluation_document(evaluation: Evaluation) -> dict[str, object]:
+    """What `eval --json` prints."""
+    return {
+        "outcome": evaluation.outcome,
+        "stage": None if isinstance(evaluation, Passed) else evaluation.stage,
+        "candidate": evaluation.candidate,
+        "diagnostics": evaluation.diagnostics,
+        "measurements": evaluation.measurements if isinstance(evaluation, Passed) else (),
+        "costs": evaluation.costs,
+    }
+
+
+@contextmanager
+def _resumable(session: "Session", chosen: Settings) -> Iterator[None]:
+    """Turn Ctrl-C into a word on how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        where = "" if chosen.runs == Path("runs") else f" --runs {chosen.runs}"
+        output.note(f"interrupted; go on with: kernelevolve search --resume {session.name}{where}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _certify(result: "SearchResult", chosen: Settings) -> tuple[Verdict, Path | None, str]:
+    best = _best(result.best)
+    if best is None or result.best is None or best.fitness <= 1:
+        return "no_win", None, "nothing beats the baselines here"
+    from kernelevolve.certify import certify
+    from kernelevolve.registry.local import LocalRegistry
+    from kernelevolve.runs import Runs
+    from kernelevolve.store import SqlStore
+
+    with SqlStore.open(Runs(chosen.runs).database) as store:
+        run = store.run(result.run)
+    output.note("certifying on held-out workloads")
+    outcome = certify(result.best.candidate, run, chosen)
+    if not isinstance(outcome, Entry):
+        return "refused", None, outcome.message
+    path = LocalRegistry(chosen.registry).publish(outcome)
+    return "certified", path, f"published as {path}"
+
+
+def _best(parent: Parent | None) -> Passed | None:
+    return parent.evaluation if parent and isinstance(parent.evaluation, Passed) else None
+
+
+def _tell(result: "SearchResult", verdict: Verdict, message: str) -> None:
+    spent = formats.duration(result.seconds)
+    counts = f"{result.evaluated} evaluated, {result.failed} failed, stopped by {result.stopped}, {spent}"
+    output.text(f"{result.target} on {result.hardware_key}: {counts}")
+    best = _best(result.best)
+    if best is not None and result.best is not None:
+        output.text(
+            f"best: {formats.speedup(best)} over the fastest baseline, {label(result.best.candidate)}"
+        )
+        output.measurements(best.measurements)
+    output.text(f"{verdict.replace('_', ' ')}: {message}")
+    output.text(f"run: {result.run}")
+
+
+def _tell_evaluation(evaluation: Evaluation) -> None:
+    if isinstance(evaluation, Passed):
+        output.text(f"passed: {formats.speedup(evaluation)} over the fastest baseline")
+        output.measurements(evaluation.measurements)
+    else:
+        output.text(f"failed at {evaluation.stage}")
+    for finding in evaluation.diagnostics:
+        output.text(f"{finding.kind}: {finding.message}")
+        output.text(f"  {finding.advice}")

@@ -1,0 +1,145 @@
+"""What a run amounts to: pure functions of its record."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from kernelevolve.schema import (
+    Candidate,
+    Diagnostic,
+    Entry,
+    Evaluation,
+    Failed,
+    Measurement,
+    Passed,
+    Refused,
+    Run,
+    RunSpec,
+    Step,
+)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best candidate of a run, or of its beginning."""
+
+    step: int
+    candidate: Candidate
+    passed: Passed
+    confirmed: bool
+    """measured a second time, in fresh processes; `passed` is that second look"""
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Failures of one stage and kind."""
+
+    stage: str
+    kind: str
+    count: int
+    example: Diagnostic
+
+
+@dataclass(frozen=True)
+class Certification:
+    """How a run ended: with an entry, with a refusal, or without either."""
+
+    verdict: Literal["certified", "refused", "none"]
+    message: str = ""
+    measurements: tuple[Measurement, ...] = ()
+
+    @classmethod
+    def of(cls, outcome: Entry | Refused | None) -> "Certification":
+        """Out of what certification left behind."""
+        if isinstance(outcome, Entry):
+            return cls("certified", f"entry {outcome.digest}", outcome.evidence)
+        if isinstance(outcome, Refused):
+            measured = outcome.evaluation.measurements if isinstance(outcome.evaluation, Passed) else ()
+            return cls("refused", outcome.message, measured)
+        return cls("none")
+
+
+def verdict_on(step: Step) -> Evaluation | None:
+    """What counts for a step: the last confirmation, else the first evaluation."""
+    return step.confirmations[-1] if step.confirmations else step.evaluation
+
+
+def best_of(steps: Iterable[Step]) -> Best | None:
+    """The fittest candidate, confirmed ones before others; None where nothing passed."""
+    best: Best | None = None
+    for step in steps:
+        passed = verdict_on(step)
+        if step.candidate is None or not isinstance(passed, Passed):
+            continue
+        found = Best(step.number, step.candidate, passed, bool(step.confirmations))
+        if best is None or (found.confirmed, passed.fitness) > (best.confirmed, best.passed.fitness):
+            best = found
+    return best
+
+
+def finished(run: Run) -> tuple[Step, ...]:
+    """The steps that were evaluated, in the order of their numbers."""
+    return tuple(step for step in run.steps if step.evaluation is not None)
+
+
+def history(run: Run) -> tuple[Best | None, ...]:
+    """The best so far after each finished evaluation."""
+    steps = finished(run)
+    return tuple(best_of(steps[: count + 1]) for count in range(len(steps)))
+
+
+def failures(run: Run) -> tuple[FailureGroup, ...]:
+    """Failed evaluations by stage and kind of the first finding, the most frequent first."""
+    found = [e for e in map(verdict_on, run.steps) if isinstance(e, Failed) and e.diagnostics]
+    examples = {(e.stage, e.diagnostics[0].kind): e.diagnostics[0] for e in reversed(found)}
+    counts = Counter((e.stage, e.diagnostics[0].kind) for e in found)
+    return tuple(FailureGroup(*key, count, examples[key]) for key, count in counts.most_common())
+
+
+def ancestor(run: Run, candidate: Candidate) -> Candidate:
+    """The first candidate of the line that led to this one."""
+    known = {step.candidate.digest: step.candidate for step in run.steps if step.candidate is not None}
+    seen = {candidate.digest}
+    while candidate.lineage.parents and (parent := known.get(candidate.lineage.parents[0])):
+        if parent.digest in seen:
+            break
+        seen.add(parent.digest)
+        candidate = parent
+    return candidate
+
+
+def label(candidate: Candidate) -> str:
+    """A candidate in a few words: where it began, and its tunables."""
+    values = " ".join(f"{name}={value}" for name, value in candidate.tunables.items())
+    return f"{candidate.lineage.origin or candidate.digest[:12]} {values}".strip()
+
+
+def most_frequent_baseline(baselines: Iterable[str]) -> str:
+    """The baseline that is the fastest on most workloads; the first of equals."""
+    counts = Counter(baselines)
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def command_again(spec: RunSpec) -> str:
+    """The command line that repeats a run."""
+    words = ["kernelevolve", "search", spec.target.name, "--evals", str(spec.evals), "--seed", str(spec.seed)]
+    if spec.minutes is not None:
+        words += ["--minutes", f"{spec.minutes:g}"]
+    words += ["--language", spec.language, "--proposer", spec.proposer, "--policy", spec.policy]
+    words += ["--workers", str(spec.workers), "--threads", str(spec.threads), "--hardware", spec.hardware.key]
+    return shlex.join(words)
+
+
+def certification_of(run: Run, evaluations: Iterable[Evaluation], entries: Iterable[Entry]) -> Certification:
+    """How a run ended, out of what the store (`evaluations` for certification) and a registry hold."""
+    for entry in entries:
+        if entry.provenance.run == run.spec.run:
+            return Certification.of(entry)
+    for event in reversed(run.events):
+        if event.kind in ("certified", "refused"):
+            measured = [e.measurements for e in evaluations if isinstance(e, Passed)]
+            verdict: Literal["certified", "refused"] = "certified" if event.kind == "certified" else "refused"
+            return Certification(verdict, event.detail, measured[-1] if measured else ())
+    return Certification("none")

@@ -1,0 +1,127 @@
+"""Everything that judging a target on a set of workloads needs, made once and used for every candidate."""
+
+import logging
+import random
+import statistics
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from kernelevolve.errors import TargetError
+from kernelevolve.harness.arena import Arena
+from kernelevolve.harness.correctness import compare
+from kernelevolve.harness.oracle import Oracle
+from kernelevolve.harness.runner import Runner, RunnerFailed, baseline_program
+from kernelevolve.harness.timing import Side
+from kernelevolve.languages.cpp import compiler
+from kernelevolve.schema import BaselineTime, Limits, Target, TimingPlan, Workload
+
+log = logging.getLogger(__name__)
+
+BASELINE_LIMITS = Limits(call_s=600.0)
+"""torch.compile may take its time over the first call of a baseline."""
+
+CALIBRATION_TURNS = 7
+
+
+class Bench:
+    """An arena with the baselines in a process of their own."""
+
+    def __init__(self, target: Target, workloads: tuple[Workload, ...], threads: int, cache_dir: Path) -> None:
+        self.target = target
+        self.workloads = workloads
+        self._folder = tempfile.TemporaryDirectory(prefix="kernelevolve-judge-")
+        self.rng = random.SystemRandom()
+        folder = Path(self._folder.name)
+        self.arena = Arena(target, workloads, Oracle(target, folder, self.rng.getrandbits(60)))
+        device = workloads[0].device
+        self._names = [b.name for b in target.baselines if device in b.devices]
+        self._threads = threads
+        self._cache_dir = cache_dir
+        self._baselines: Runner | None = None
+
+    def index(self, workload: str) -> int:
+        """Position of a workload in the arena."""
+        return self.arena.layout.index(workload)
+
+    def slots(self, workload: str) -> int:
+        """How many different inputs a workload rotates through."""
+        return self.arena.layout.workloads[self.index(workload)].slots
+
+    @property
+    def baselines(self) -> Runner:
+        """The process that holds the baselines, started on first use."""
+        if self._baselines is None:
+            folder = Path(self._folder.name)
+            (folder / "baselines.py").write_text(self.target.files["baselines.py"])
+            functions = [(b.name, b.compiled) for b in self.target.baselines if b.name in self._names]
+            runner = Runner(baseline_program(folder, functions, self._threads, self._cache_dir), self.arena, BASELINE_LIMITS)
+            try:
+                runner.load(120.0)
+            except RunnerFailed as failure:
+                runner.kill()
+                raise TargetError(
+                    f"the baselines of {self.target.name} can't be loaded: {failure}", remedy="mend its baselines.py"
+                ) from failure
+            self._baselines = runner
+        return self._baselines
+
+    def baseline_side(self, workload: str, baseline: str) -> Side:
+        """A baseline as one side of a timing."""
+        if baseline not in self._names:
+            raise TargetError(
+                f"target {self.target.name} has no baseline {baseline!r}", remedy=f"choose one of: {', '.join(self._names)}"
+            )
+        return Side(self.baselines, self._names.index(baseline), self.index(workload), self.slots(workload))
+
+    def verify(self, runner: Runner, workload: int, slot: int) -> None:
+        """Compare a slot's outputs with the truth. Raises `RunnerFailed`."""
+        found = compare(
+            self.target,
+            self.workloads[workload],
+            self.arena.inputs(workload, slot),
+            runner.outputs.read(workload, slot),
+            self.arena.truths[workload][slot],
+        )
+        if found:
+            raise RunnerFailed(*found)
+
+    def calibrate(self, workload: str, plan: TimingPlan) -> tuple[BaselineTime, ...]:
+        """Time every baseline on a workload, in turns. Raises `TargetError` where none is right."""
+        sides: dict[str, Side] = {}
+        problems: dict[str, str] = {}
+        self.baselines.resume()
+        for name in self._names:
+            side = self.baseline_side(workload, name)
+            try:
+                for slot in range(2):
+                    side.call([slot])
+                    self.verify(side.runner, side.workload, slot)
+                side.size(plan.turn_us)
+                sides[name] = side
+            except RunnerFailed as failure:
+                log.warning("baseline %s fails on %s: %s", name, workload, failure)
+                problems[name] = str(failure)
+        if not sides:
+            raise TargetError(
+                f"no baseline of {self.target.name} is right on {workload}: {problems}", remedy="mend its baselines.py"
+            )
+        for _ in range(CALIBRATION_TURNS):
+            for side in sides.values():
+                side.turn(random.Random(self.rng.getrandbits(32)))
+        medians = {name: statistics.median(side.turns) for name, side in sides.items()}
+        return tuple(
+            BaselineTime(baseline=name, median_us=medians.get(name), problem=problems.get(name)) for name in self._names
+        )
+
+    def close(self) -> None:
+        """End the baselines' process and give the memory back."""
+        if self._baselines is not None:
+            self._baselines.__exit__()
+        self.arena.close()
+        self._folder.cleanup()
+
+
+def versions() -> dict[str, str]:
+    """What the judge measures with."""
+    return {"torch": version("torch"), "tvm-ffi": version("apache-tvm-ffi"), "g++": compiler()[1]}

@@ -1,0 +1,241 @@
+"""The judge: build, check, time. It never runs candidate code, and nothing a candidate writes is read as a verdict."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import torch
+
+from kernelevolve.harness.bench import Bench, versions
+from kernelevolve.harness.build import BuildFailed, Built, build
+from kernelevolve.harness.machine import Machine
+from kernelevolve.harness.roofline import profile, roofline_us
+from kernelevolve.harness.runner import Runner, RunnerFailed, candidate_program
+from kernelevolve.harness.sandbox import Sandbox
+from kernelevolve.harness.timing import Side, Verify, measure
+from kernelevolve.schema import (
+    Calibration,
+    CalibrationJob,
+    Diagnostic,
+    Environment,
+    Evaluation,
+    Failed,
+    Job,
+    Measurement,
+    Passed,
+    Stage,
+    StageCosts,
+    Workload,
+)
+
+MOST_DIFFERENCES = 6
+"""Numeric differences reported for one candidate; a reader needs no more to see the pattern."""
+
+LOAD_S = 20.0
+
+
+class Judge:
+    """Evaluates jobs one after the other; keeps what candidates have in common (inputs, answers, baselines)."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.cache_dir = cache_dir
+        self.sandbox = Sandbox.open(cache_dir)
+        self.machine = Machine(cache_dir)
+        self._benches: dict[tuple[str, tuple[str, ...], int], Bench] = {}
+
+    def close(self) -> None:
+        """End every process, give all memory back."""
+        for bench in self._benches.values():
+            bench.close()
+        self._benches.clear()
+
+    def evaluate(self, job: Job) -> Evaluation:
+        """Build, check and time one candidate; the first stage that fails ends it."""
+        return _Case(self, job).run()
+
+    def calibrate(self, job: CalibrationJob) -> Calibration:
+        """Time the baselines of every workload against each other."""
+        timed = tuple(self.timed(job))
+        bench = self.bench(job, timed)
+        with self.machine.alone():
+            times = {w.name: bench.calibrate(w.name, job.timing) for w in timed}
+        return Calibration(target=job.target.digest, times=times, environment=self.environment(job))
+
+    def bench(self, job: Job | CalibrationJob, timed: tuple[Workload, ...]) -> Bench:
+        """The bench for these workloads and the target's check workloads."""
+        device = job.hardware.device
+        workloads = (*job.target.select(device, "check"), *timed)
+        key = (job.target.digest, tuple(w.name for w in workloads), job.threads)
+        if key not in self._benches:
+            torch.set_num_threads(job.threads)
+            with self.machine.shared():
+                self._benches[key] = Bench(job.target, workloads, job.threads, self.cache_dir)
+        return self._benches[key]
+
+    def timed(self, job: Job | CalibrationJob) -> Iterator[Workload]:
+        """The workloads that a job names, or all search workloads of its device."""
+        if not job.workloads:
+            yield from job.target.select(job.hardware.device, "search")
+        for name in job.workloads:
+            yield job.target.workload(name)
+
+    def environment(self, job: Job | CalibrationJob) -> Environment:
+        """Where and with what this judge measures."""
+        return Environment(
+            hardware_key=job.hardware.key, threads=job.threads, versions=versions(), sandbox=self.sandbox.walls
+        )
+
+
+class _Case:
+    """One candidate before the judge."""
+
+    def __init__(self, judge: Judge, job: Job) -> None:
+        self._judge = judge
+        self._job = job
+        self._seconds: dict[str, float] = {"build": 0.0, "load": 0.0, "check": 0.0, "time": 0.0, "kernel": 0.0}
+        self._stage: Stage = "build"
+        self._started = time.monotonic()
+        self._waited = judge.machine.waited_s
+
+    def run(self) -> Evaluation:
+        job, judge = self._job, self._judge
+        timed = tuple(judge.timed(job))
+        bench = judge.bench(job, timed)
+        with judge.machine.shared(), self._at("build"):
+            built = build(job.candidate, job.hardware, job.limits, judge.cache_dir)
+        if isinstance(built, BuildFailed):
+            return self._failed(built.diagnostics)
+        try:
+            return self._passed(*self._measure(bench, timed, built))
+        except RunnerFailed as failure:
+            return self._failed(failure.diagnostics)
+
+    def _measure(
+        self, bench: Bench, timed: tuple[Workload, ...], built: Built
+    ) -> tuple[list[Measurement], list[Diagnostic]]:
+        job, judge = self._job, self._judge
+        program = candidate_program(
+            built.artifact, job.candidate.entry, judge.sandbox, judge.cache_dir, job.threads
+        )
+        with Runner(program, bench.arena, job.limits) as runner:
+            with judge.machine.shared():
+                with self._at("load"):
+                    runner.load(LOAD_S)
+                with self._at("check"):
+                    prepared = self._check(bench, runner)
+            runner.stop()  # its idle threads must not spin while somebody else times
+            measurements: list[Measurement] = []
+            profiles: list[Diagnostic] = []
+            with judge.machine.alone(), self._at("time"):
+                for workload in timed:
+                    found = self._time(bench, runner, workload, prepared.get(workload.name))
+                    measurements += found
+                    if job.hardware.ceilings is not None:
+                        slots = bench.slots(workload.name)
+                        profiles.append(profile(job.target, workload, job.hardware.ceilings, slots, found[0]))
+        return measurements, profiles
+
+    def _check(self, bench: Bench, runner: Runner) -> dict[str, float]:
+        """Compare two inputs of every workload; microseconds of `prepare` by workload."""
+        differences: list[Diagnostic] = []
+        prepared = {}
+        for number, workload in enumerate(bench.workloads):
+            if runner.has_prepare:
+                prepared[workload.name] = runner.prepare(number)
+            for slot in range(2):
+                runner.outputs.poison(number, slot)
+                runner.call(number, [slot])
+                try:
+                    bench.verify(runner, number, slot)
+                except RunnerFailed as failure:
+                    differences += failure.diagnostics
+                    break
+            if len(differences) >= MOST_DIFFERENCES:
+                break
+        if differences:
+            raise RunnerFailed(*differences[:MOST_DIFFERENCES])
+        return prepared
+
+    def _time(self, bench: Bench, runner: Runner, workload: Workload, prepare_us: float | None) -> list[Measurement]:
+        job = self._job
+        number = bench.index(workload.name)
+        if workload.name in job.baselines:
+            names = job.baselines[workload.name]
+        else:
+            times = bench.calibrate(workload.name, job.timing)
+            names = (min((t.median_us, t.baseline) for t in times if t.median_us is not None)[1],)
+        ceilings = job.hardware.ceilings
+        found = []
+        for name in names:
+            mine = Side(runner, 0, number, bench.slots(workload.name), verify=self._verifier(bench, number))
+            theirs = bench.baseline_side(workload.name, name)
+            try:
+                timing = measure(mine, theirs, job.timing, Random(bench.rng.getrandbits(32)))
+            finally:
+                runner.resume()
+                self._seconds["kernel"] += (mine.kernel_us + theirs.kernel_us) / 1e6
+            share = None
+            if ceilings is not None:
+                least = roofline_us(job.target, workload, ceilings, bench.slots(workload.name))
+                share = least / timing.candidate_us
+            found.append(
+                Measurement(
+                    workload=workload.name,
+                    axes=workload.axes,
+                    dtypes=workload.dtypes,
+                    baseline=name,
+                    prepare_us=prepare_us,
+                    roofline_share=share,
+                    **timing.__dict__,
+                )
+            )
+        return found
+
+    def _verifier(self, bench: Bench, number: int) -> Verify:
+        return lambda runner, slot: bench.verify(runner, number, slot)
+
+    @contextmanager
+    def _at(self, stage: Stage) -> Iterator[None]:
+        self._stage = stage
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[stage] += time.monotonic() - started
+
+    def _costs(self) -> StageCosts:
+        seconds = self._seconds
+        return StageCosts(
+            build_s=seconds["build"],
+            check_s=seconds["load"] + seconds["check"],
+            time_s=seconds["time"],
+            kernel_s=seconds["kernel"],
+            wait_s=self._judge.machine.waited_s - self._waited,
+            total_s=time.monotonic() - self._started,
+        )
+
+    def _failed(self, diagnostics: tuple[Diagnostic, ...]) -> Failed:
+        job = self._job
+        return Failed(
+            candidate=job.candidate.digest,
+            target=job.target.digest,
+            purpose=job.purpose,
+            stage=self._stage,
+            diagnostics=diagnostics,
+            environment=self._judge.environment(job),
+            costs=self._costs(),
+        )
+
+    def _passed(self, measurements: list[Measurement], diagnostics: list[Diagnostic]) -> Passed:
+        job = self._job
+        return Passed(
+            candidate=job.candidate.digest,
+            target=job.target.digest,
+            purpose=job.purpose,
+            measurements=tuple(measurements),
+            diagnostics=tuple(diagnostics),
+            environment=self._judge.environment(job),
+            costs=self._costs(),
+        )

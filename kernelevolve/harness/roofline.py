@@ -1,0 +1,45 @@
+"""Which limit a kernel sits at, from its time and the machine's ceilings."""
+
+from kernelevolve.schema import Bound, Ceilings, Measurement, Profile, Target, Workload
+
+LATENCY_SHARE = 0.2
+"""Below this share of the roofline neither bandwidth nor arithmetic explains the time."""
+
+_ADVICE: dict[Bound, str] = {
+    "memory": "it is near the bandwidth of the memory it works in: move fewer bytes (fuse, narrow types, reuse in cache)",
+    "compute": "it is near the arithmetic peak: do fewer operations, or use wider or lower-precision instructions",
+    "latency": "neither bandwidth nor arithmetic explains the time: look at dependencies, branches, scalar code, "
+    "thread imbalance and start-up cost",
+}
+
+
+def precision(target: Target, workload: Workload) -> str:
+    """Element type whose peak bounds the operations."""
+    return workload.dtypes.get(target.cost.precision, target.cost.precision)
+
+
+def roofline_us(target: Target, workload: Workload, ceilings: Ceilings, slots: int) -> float:
+    """Least time of a call (microseconds), for inputs that rotate through `slots` different ones."""
+    moved = target.compulsory_bytes(workload)
+    return ceilings.roofline_us(target.operations(workload), moved, moved * slots, precision(target, workload))
+
+
+def profile(target: Target, workload: Workload, ceilings: Ceilings, slots: int, measured: Measurement) -> Profile:
+    """How close a measurement comes to what the machine can do."""
+    seconds = measured.candidate_us / 1e6
+    operations, moved = target.operations(workload), target.compulsory_bytes(workload)
+    share = roofline_us(target, workload, ceilings, slots) / measured.candidate_us
+    arithmetic = ceilings.roofline_us(operations, 0, moved * slots, precision(target, workload))
+    memory = ceilings.roofline_us(0, moved, moved * slots, precision(target, workload))
+    bound: Bound = "latency" if share < LATENCY_SHARE else "memory" if memory >= arithmetic else "compute"
+    gbps, gflops = moved / seconds / 1e9, operations / seconds / 1e9
+    return Profile(
+        message=f"{workload.name}: {measured.candidate_us:.1f} us, {share:.0%} of the roofline ({bound} bound), "
+        f"{gbps:.1f} GB/s, {gflops:.1f} GFLOP/s",
+        advice=_ADVICE[bound],
+        workload=workload.name,
+        bound=bound,
+        roofline_share=share,
+        achieved_gbps=gbps,
+        achieved_gflops=gflops,
+    )

@@ -1,0 +1,265 @@
+"""The judge's end of a runner: a process that holds a candidate, or the baselines, and calls them when told to."""
+
+import fcntl
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelevolve.errors import JudgeError
+from kernelevolve.harness.arena import Arena, Outputs
+from kernelevolve.harness.layout import COMMAND
+from kernelevolve.harness.sandbox import STATUS, Sandbox, clean_environment, native_tool, unprivileged_user
+from kernelevolve.languages.cpp import Cpp
+from kernelevolve.schema import Cheat, Crash, Diagnostic, LimitExceeded, Limits, Raised
+
+log = logging.getLogger(__name__)
+
+
+class RunnerFailed(Exception):  # noqa: N818 - a candidate's failure, caught by the judge and turned into a value
+    """The candidate failed while loading or being called."""
+
+    def __init__(self, *diagnostics: Diagnostic) -> None:
+        super().__init__("; ".join(d.message for d in diagnostics))
+        self.diagnostics = diagnostics
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a runner executes, and what it may see and use."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    readable: tuple[Path, ...] = ()
+    sandbox: Sandbox | None = None
+    """None for our own code (baselines)"""
+
+
+def candidate_program(artifact: Path, entry: str, sandbox: Sandbox, cache_dir: Path, threads: int) -> Program:
+    """The native runner around a shared object."""
+    runner = native_tool("runner", cache_dir)
+    return Program(
+        argv=(str(runner), str(artifact), entry),
+        environment=dict(clean_environment(threads)),
+        readable=(runner, artifact, *Cpp().libraries),
+        sandbox=sandbox,
+    )
+
+
+def baseline_program(folder: Path, functions: Sequence[tuple[str, bool]], threads: int, cache_dir: Path) -> Program:
+    """The Python runner around a target's baselines (name, whether to compile it), which are trusted."""
+    named = [f"{name}:{'compiled' if compiled else 'eager'}" for name, compiled in functions]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "inductor"),
+        # An eager operation's temporaries must not pay page faults in every call: keep them on the heap.
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    }
+    argv = (sys.executable, "-m", "kernelevolve.harness.pyrunner", str(folder / "baselines.py"), str(threads), *named)
+    return Program(argv=argv, environment=environment)
+
+
+class Runner:
+    """One runner process over an arena. Use as a context manager; leaving kills the whole group."""
+
+    def __init__(self, program: Program, arena: Arena, limits: Limits) -> None:
+        self.outputs = Outputs(arena.layout)
+        self.has_prepare = False
+        self._arena = arena
+        self._limits = limits
+        self._trusted = program.sandbox is None
+        self._process, self._commands, self._answers, self._printed, status = self._start(program)
+        self._pid = self._process.pid
+        if status is not None:
+            word = os.read(status, STATUS.size)
+            os.close(status)
+            self._pid = STATUS.unpack(word)[0] if len(word) == STATUS.size else self._process.pid
+
+    def _start(self, program: Program) -> tuple[subprocess.Popen[bytes], int, int, int, int | None]:
+        command_read, commands = os.pipe()
+        answers, answer_write = os.pipe()
+        printed, print_write = os.pipe()
+        # A candidate that prints more than anyone reads must not block, nor fill a disk: its writes just fail.
+        os.set_blocking(print_write, False)
+        os.set_blocking(printed, False)
+        fcntl.fcntl(printed, fcntl.F_SETPIPE_SZ, min(self._limits.output_bytes, 1 << 20))
+        status_read, status_write = os.pipe() if program.sandbox else (None, None)
+        passed = [command_read, answer_write, self._arena.fd, self.outputs.block.fd]
+        argv = [*program.argv, *map(str, passed)]
+        if program.sandbox is not None:
+            shared = self._arena.layout.input_bytes + self._arena.layout.output_bytes
+            argv = program.sandbox.command(
+                argv, self._limits, seconds=600.0, memory_bytes=self._limits.memory_bytes + shared,
+                readable=program.readable, status=status_write, uid=unprivileged_user(),
+            )  # fmt: skip
+            assert status_write is not None  # noqa: S101 - made above
+            passed.append(status_write)
+        process = subprocess.Popen(
+            argv, env=program.environment, stdin=subprocess.DEVNULL, stdout=print_write, stderr=print_write,
+            pass_fds=passed, start_new_session=True,
+        )  # fmt: skip
+        for fd in (command_read, answer_write, print_write, *([status_write] if status_write is not None else [])):
+            os.close(fd)
+        return process, commands, answers, printed, status_read
+
+    def load(self, seconds: float) -> None:
+        """Send the layout and wait until the candidate is loaded. Raises `RunnerFailed`."""
+        self._send(self._arena.layout.packed())
+        self.has_prepare = self._answer(seconds, None) == b"p"
+
+    def prepare(self, workload: int) -> float:
+        """Let the candidate repack the constants; microseconds that it took. Raises `RunnerFailed`."""
+        return self._command(b"p", workload, (), 0, self._limits.call_s)
+
+    def call(self, workload: int, slots: Sequence[int], function: int = 0) -> float:
+        """Call once for each slot, in order; microseconds from telling it to hearing back. Raises `RunnerFailed`."""
+        return self._command(b"c", workload, slots, function, self._limits.call_s)
+
+    def _command(self, operation: bytes, workload: int, slots: Sequence[int], function: int, seconds: float) -> float:
+        if select.select([self._answers], [], [], 0)[0]:
+            self._refuse_unasked(workload)
+        message = COMMAND.pack(operation, function, workload, 0, len(slots)) + bytes(slots)
+        started = time.perf_counter_ns()
+        self._send(message)
+        self._answer(seconds, workload)
+        return (time.perf_counter_ns() - started) / 1e3
+
+    def _refuse_unasked(self, workload: int) -> None:
+        if os.read(self._answers, 1) == b"":
+            raise RunnerFailed(self._ended(workload))
+        raise RunnerFailed(
+            Cheat(
+                message="the candidate's process answered before it was asked",
+                advice="only compute: the runner's pipes are not the candidate's",
+                name="forged answer",
+                workload=self._name(workload),
+            )
+        )
+
+    def _send(self, data: bytes) -> None:
+        try:
+            os.write(self._commands, data)
+        except BrokenPipeError:
+            log.debug("the runner is gone; its end is reported when its answer is awaited")
+
+    def _answer(self, seconds: float, workload: int | None) -> bytes:
+        if not select.select([self._answers], [], [], seconds)[0]:
+            raise RunnerFailed(self._too_long(seconds, workload))
+        byte = os.read(self._answers, 1)
+        if byte in (b".", b"p"):
+            if self._flooded():
+                raise RunnerFailed(self._flood(workload))
+            return byte
+        if byte == b"!":
+            size = int.from_bytes(os.read(self._answers, 2), "little")
+            text = os.read(self._answers, size).decode(errors="replace")
+            raise RunnerFailed(
+                Raised(message=text, advice="mend what it complains about", workload=self._name(workload))
+            )
+        raise RunnerFailed(self._ended(workload))
+
+    def _ended(self, workload: int | None) -> Diagnostic:
+        """Why the process is gone."""
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.returncode
+        printed = self._tail()
+        if code == 125 and "walls: " in printed:
+            raise JudgeError(f"the sandbox can't be set up: {printed}", remedy="run kernelevolve doctor")
+        where = f" on {self._name(workload)}" if workload is not None else " while it was loaded"
+        said = f"; it printed: {printed}" if printed else ""
+        name = self._name(workload)
+        if code == 124 or "bad_alloc" in printed:
+            limit = self._limits.memory_bytes
+            return LimitExceeded(
+                message=f"out of memory{where}: the limit is {limit >> 20} MiB{said}", resource="memory", limit=limit,
+                advice="allocate less, once, and keep scratch buffers between calls", workload=name,
+            )  # fmt: skip
+        if code < 0:
+            sign = signal.Signals(-code).name
+            hints = {
+                "SIGSEGV": "a read or write outside a buffer, or a write to an input (inputs are read-only)",
+                "SIGILL": "an instruction that this machine lacks",
+                "SIGXFSZ": "write no files",
+                "SIGABRT": "an assertion, an uncaught exception or heap corruption",
+            }
+            advice = hints.get(sign, "find out what raises this signal")
+            return Crash(message=f"{sign}{where}{said}", advice=advice, workload=name, signal=sign)
+        return Crash(
+            message=f"the process exited with code {code}{where}{said}", advice="return from run; never exit",
+            workload=name, exit_code=code,
+        )  # fmt: skip
+
+    def _too_long(self, seconds: float, workload: int | None) -> Diagnostic:
+        if self._flooded():
+            return self._flood(workload)
+        where = f" on {self._name(workload)}" if workload is not None else " to load"
+        return LimitExceeded(
+            message=f"took longer than {seconds:g} s{where}", advice="an endless loop, a deadlock, or far too slow",
+            resource="time", limit=seconds, workload=self._name(workload),
+        )  # fmt: skip
+
+    def _flood(self, workload: int | None) -> Diagnostic:
+        return LimitExceeded(
+            message="printed more than a kernel has to say", advice="print nothing", resource="output",
+            limit=self._limits.output_bytes, workload=self._name(workload),
+        )  # fmt: skip
+
+    def _flooded(self) -> bool:
+        """Whether the pipe that takes what it prints is full (it is never read while the candidate lives)."""
+        if self._trusted:
+            return False
+        waiting = int.from_bytes(fcntl.ioctl(self._printed, termios.FIONREAD, b"\0" * 4), "little")
+        return waiting >= fcntl.fcntl(self._printed, fcntl.F_GETPIPE_SZ) // 2
+
+    def _tail(self) -> str:
+        try:
+            return os.read(self._printed, 1 << 20).decode(errors="replace").strip()[-400:]
+        except BlockingIOError:
+            return ""
+
+    def _name(self, workload: int | None) -> str | None:
+        return None if workload is None else self._arena.layout.workloads[workload].workload.name
+
+    def stop(self) -> None:
+        """Hold the process still, so that its idle threads don't spin on cores that another one needs."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.kill(self._pid, number)
+        except ProcessLookupError:
+            log.debug("the runner is gone; the next command reports it")
+
+    def kill(self) -> None:
+        """End the process and everything that it started."""
+        for kill, pid in ((os.kill, self._pid), (os.killpg, self._process.pid)):
+            try:
+                kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                log.debug("process %d has ended by itself", pid)
+        self._process.wait()
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        for fd in (self._commands, self._answers, self._printed):
+            os.close(fd)
+        self.outputs.close()

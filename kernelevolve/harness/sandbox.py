@@ -1,0 +1,205 @@
+"""Walls and limits around everything that isn't ours: compilers at work on candidates, and candidates.
+
+`native/walls.cpp` raises the walls and becomes the program. Where the machine allows namespaces the program sees
+the system's libraries, the folders named here and an empty /tmp, no other process and no network; where it doesn't,
+resource limits and the killing of the process group remain. What held is part of every evaluation's record.
+"""
+
+import logging
+import os
+import selectors
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from kernelevolve.errors import JudgeError, ToolchainError
+from kernelevolve.languages.cpp import compiler, ffi_folder
+from kernelevolve.schema import Limits, digest_of
+
+log = logging.getLogger(__name__)
+
+NATIVE = Path(__file__).parent / "native"
+UNPRIVILEGED = 60_000
+"""First of the 4096 user numbers that candidates run under when the judge is root."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A bounded program that has ended."""
+
+    returncode: int
+    output: str
+    seconds: float
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """The walls that this machine allows."""
+
+    launcher: Path
+    namespaces: bool
+
+    @staticmethod
+    @cache
+    def open(cache_dir: Path) -> "Sandbox":
+        """Build the launcher if need be, and try what works here."""
+        launcher = native_tool("walls", cache_dir)
+        command = [str(launcher), "--namespaces", "--", "/usr/bin/true"]
+        tried = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        if tried.returncode != 0:
+            log.warning("no namespaces on this machine (%s): limits only", tried.stderr.strip())
+        return Sandbox(launcher, namespaces=tried.returncode == 0)
+
+    @property
+    def walls(self) -> tuple[str, ...]:
+        """What holds a candidate here, for the evaluation's record."""
+        always = ("own-process", "rlimits", "no-new-privileges", "clean-environment")
+        spaces = ("pid-namespace", "network-namespace", "ipc-namespace", "own-root") if self.namespaces else ()
+        return (*always, *spaces, *(("unprivileged-user",) if os.geteuid() == 0 else ()))
+
+    def command(
+        self,
+        argv: Sequence[str],
+        limits: Limits,
+        *,
+        seconds: float,
+        memory_bytes: int,
+        readable: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
+        cwd: Path = Path("/"),
+        status: int | None = None,
+        uid: int | None = None,
+    ) -> list[str]:
+        """The command line that runs `argv` inside the walls; `seconds` of CPU time a core."""
+        cores = os.cpu_count() or 1
+        line = [str(self.launcher), "--memory", str(memory_bytes), "--cpu", str(int(seconds * cores) + 1)]
+        line += ["--file-size", str(limits.file_bytes), "--processes", str(limits.processes), "--cwd", str(cwd)]
+        if self.namespaces:
+            line.append("--namespaces")
+            line += [part for path in _outside_system(readable) for part in ("--ro", str(path))]
+            line += [part for path in writable for part in ("--rw", str(path))]
+        if uid is not None:
+            line += ["--uid", str(uid)]
+        if status is not None:
+            line += ["--status", str(status)]
+        return [*line, "--", *argv]
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        limits: Limits,
+        seconds: float,
+        readable: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
+        cwd: Path = Path("/"),
+    ) -> Finished:
+        """Run a program to its end, its output and wall time bounded; killed as a group past them."""
+        uid = unprivileged_user()
+        if uid is not None:
+            for folder in writable:
+                os.chown(folder, uid, uid)
+        command = self.command(
+            argv, limits, seconds=seconds, memory_bytes=limits.memory_bytes, readable=readable, writable=writable,
+            cwd=cwd, uid=uid,
+        )  # fmt: skip
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=dict(clean_environment()), start_new_session=True,
+        )  # fmt: skip
+        output, timed_out = _collect(process, started + seconds, limits.output_bytes)
+        kill_group(process)
+        text = output.decode(errors="replace")
+        if process.returncode == 125 and "walls: " in text:
+            raise JudgeError(f"the sandbox can't be set up: {text.strip()}", remedy="run kernelevolve doctor")
+        return Finished(process.returncode, text, time.monotonic() - started, timed_out)
+
+
+def _collect(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[bytes, bool]:
+    """What the process prints until it ends, closes its output, prints too much, or runs out of time."""
+    assert process.stdout is not None  # noqa: S101 - opened as a pipe above
+    chunks: list[bytes] = []
+    size = 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while size < most:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return b"".join(chunks), True
+            chunk = os.read(process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            chunks.append(chunk)
+            size += len(chunk)
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()) if size < most else 0.0)
+    except subprocess.TimeoutExpired:
+        return b"".join(chunks), size < most
+    return b"".join(chunks), False
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process with everything in its group (and, with namespaces, everything it ever started)."""
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            log.debug("process group %d has ended by itself", process.pid)
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def clean_environment(threads: int | None = None) -> Mapping[str, str]:
+    """All that a candidate or compiler finds in its environment."""
+    fixed = {"PATH": "/usr/bin:/bin", "LANG": "C", "HOME": "/tmp"}  # noqa: S108 - its own, empty one
+    if threads is None:
+        return fixed
+    return {**fixed, "OMP_NUM_THREADS": str(threads), "OMP_DYNAMIC": "false"}
+
+
+def unprivileged_user() -> int | None:
+    """A user number for the next candidate where the judge is root, else None: it stays what it is."""
+    return UNPRIVILEGED + time.monotonic_ns() // 1000 % 4096 if os.geteuid() == 0 else None
+
+
+def _outside_system(paths: Sequence[Path]) -> list[Path]:
+    """Without what lies under /usr, which every program sees anyway."""
+    return [path for path in dict.fromkeys(p.resolve() for p in paths) if not path.is_relative_to("/usr")]
+
+
+@cache
+def native_tool(name: str, cache_dir: Path) -> Path:
+    """One of our own C++ programs (`native/<name>.cpp`), built once. Raises `ToolchainError`."""
+    source = NATIVE / f"{name}.cpp"
+    gxx, version = compiler()
+    ffi = ffi_folder()
+    flags = ["-std=c++17", "-O2", f"-I{ffi / 'include'}"]
+    link = [f"-L{ffi / 'lib'}", "-ltvm_ffi", f"-Wl,-rpath,{ffi / 'lib'}", "-ldl"] if name == "runner" else []
+    tool = cache_dir / "native" / f"{name}-{digest_of(source.read_text(), version, flags, link)[:16]}"
+    if not tool.is_file():
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        partial = tool.with_name(f".{tool.name}.{os.getpid()}")
+        run_trusted([gxx, *flags, str(source), "-o", str(partial), *link])
+        partial.rename(tool)
+    return tool
+
+
+def run_trusted(argv: Sequence[str], cwd: Path | None = None) -> None:
+    """Run one of our own builds, without walls. Raises `ToolchainError` with what it printed."""
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ToolchainError(
+            f"{argv[0]} can't build our own code: {done.stderr.strip()[-600:]}",
+            remedy="run kernelevolve doctor; a full disk is the usual reason",
+        )
+
+
+STATUS = struct.Struct("i")
+"""What `walls --status` writes: the program's pid."""

@@ -1,0 +1,165 @@
+"""Time two runners in turns, from outside.
+
+The clock never runs in a candidate's process. One call's time is the difference between a batch of several calls
+and a batch of one, divided by the number of calls between them, so that the round trip cancels out. Candidate and
+baseline take turns in the same machine state, the idle one held still; the ratio of each pair of turns is one
+sample, and the interval of their median is the exact binomial one (Hettmansperger and Sheather, 1986, without the
+interpolation; scipy's `quantile_test`).
+"""
+
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scipy.stats import quantile_test
+
+from kernelevolve.harness.runner import Runner, RunnerFailed
+from kernelevolve.schema import TimingPlan, Unsettled, Verdict
+
+SAME = 0.02
+"""An interval that lies within 1 +- this is the verdict `same`."""
+
+Verify = Callable[[Runner, int], None]
+"""Compares the outputs of one slot; raises `RunnerFailed` where they are wrong."""
+
+
+@dataclass
+class Side:
+    """One of the two that are timed: a function of a runner on a workload."""
+
+    runner: Runner
+    function: int
+    workload: int
+    slots: int
+    verify: Verify | None = None
+    """compares a slot's outputs after a turn; None for baselines, which are checked beforehand"""
+    batch: int = 2
+    repeats: int = 1
+    kernel_us: float = 0.0
+    """total time spent in its calls"""
+    turns: list[float] = field(default_factory=list)
+    """microseconds a call, one for each turn"""
+
+    def call(self, slots: list[int]) -> float:
+        """Poison, call, and the microseconds until it was back."""
+        for slot in slots:
+            self.runner.outputs.poison(self.workload, slot)
+        took = self.runner.call(self.workload, slots, self.function)
+        self.kernel_us += took
+        return took
+
+    def size(self, turn_us: float) -> None:
+        """Warm up, and choose batch and repeats so that a turn holds about `turn_us` of kernel time."""
+        for slot in range(min(self.slots, 2)):
+            self.call([slot])
+        order = list(range(self.slots))
+        one = min(self.call([slot]) for slot in order[:3])
+        if one < turn_us:
+            one = self.call(order) / len(order)
+        self.batch = int(min(self.slots, max(2, turn_us / 2 // one)))
+        self.repeats = int(max(1, turn_us // (one * (self.batch + 1))))
+
+    def turn(self, rng: random.Random) -> None:
+        """One turn: resume, one warm-up call, then differences of batches; the last outputs are verified."""
+        self.runner.resume()
+        order = list(range(self.slots))
+        rng.shuffle(order)
+        self.call(order[:1])
+        differences = []
+        for _ in range(self.repeats):
+            rng.shuffle(order)
+            many = self.call(order[: self.batch])
+            one = self.call(order[-1:])
+            differences.append((many - one) / (self.batch - 1))
+        self.turns.append(statistics.median(differences))
+        if self.verify is not None:
+            for slot in {order[-1], rng.choice(order[: self.batch])}:
+                self.verify(self.runner, slot)
+        self.runner.stop()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Candidate against baseline: microseconds, and the speed-up with its interval."""
+
+    candidate_us: float
+    baseline_us: float
+    speedup: float
+    low: float
+    high: float
+    confidence: float
+    pairs: int
+    verdict: Verdict
+
+
+def measure(candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random) -> Timing:
+    """Take turns until the interval is narrow enough, the candidate clearly loses, or the plan is used up."""
+    for side, other in ((candidate, baseline), (baseline, candidate)):
+        if other.runner is not side.runner:
+            other.runner.stop()
+        side.runner.resume()
+        side.size(plan.turn_us)
+    candidate.turns.clear()
+    baseline.turns.clear()
+    timing = None
+    while timing is None or not settled(timing, plan):
+        first, second = (candidate, baseline) if len(candidate.turns) % 2 else (baseline, candidate)
+        first.turn(rng)
+        second.turn(rng)
+        if len(candidate.turns) >= min(plan.min_pairs, plan.max_pairs):
+            timing = judge(candidate.turns, baseline.turns, plan.confidence)
+    return timing
+
+
+def settled(timing: Timing, plan: TimingPlan) -> bool:
+    """Whether another pair of turns is worth nothing."""
+    if timing.pairs >= plan.max_pairs or timing.high < 0.9:
+        return True
+    return (timing.high - timing.low) / 2 <= plan.half_width * timing.speedup
+
+
+def judge(candidate: list[float], baseline: list[float], confidence: float) -> Timing:
+    """Median of the paired ratios, its interval, and the verdict. Raises `RunnerFailed` where noise hides the time.
+
+    A turn of zero or less carries no information: it is left out, and more than a few of them void the measurement.
+    """
+    pairs = [(c, b) for c, b in zip(candidate, baseline, strict=True) if c > 0 and b > 0]
+    if len(pairs) * 4 < len(candidate) * 3:
+        raise RunnerFailed(
+            Unsettled(
+                message="the time of a call is lost in the noise of the machine",
+                advice="measure on a quieter machine; a call that takes no time at all does no work",
+            )
+        )
+    ratios = sorted(b / c for c, b in pairs)
+    low, high, coverage = interval(ratios, confidence)
+    return Timing(
+        candidate_us=statistics.median(c for c, _ in pairs),
+        baseline_us=statistics.median(b for _, b in pairs),
+        speedup=statistics.median(ratios),
+        low=low,
+        high=high,
+        confidence=coverage,
+        pairs=len(pairs),
+        verdict=verdict(low, high),
+    )
+
+
+def interval(ratios: list[float], confidence: float) -> tuple[float, float, float]:
+    """Exact interval of the median, and its coverage: the range of all samples where there are too few of them."""
+    found = quantile_test(ratios, p=0.5).confidence_interval(confidence)
+    if found.low == found.low and found.high == found.high:  # neither is NaN
+        return float(found.low), float(found.high), confidence
+    return min(ratios), max(ratios), 1 - 2.0 ** (1 - len(ratios))
+
+
+def verdict(low: float, high: float) -> Verdict:
+    """What an interval of the speed-up says."""
+    if low > 1 - SAME and high < 1 + SAME:
+        return "same"
+    if low > 1:
+        return "faster"
+    if high < 1:
+        return "slower"
+    return "ambiguous"

@@ -1,0 +1,130 @@
+"""What can be set, and the only defaults: a settings file < the environment < the command line."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from kernelevolve.errors import SettingsError
+
+PREFIX = "KERNELEVOLVE_"
+FILE = "kernelevolve.toml"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `load` reads the sources; the constructor reads none of them."""
+
+    evals: int = Field(60, ge=1, description="total budget of evaluations of a search")
+    minutes: float | None = Field(None, gt=0, description="wall-clock budget of one sitting; None means none")
+    seed: int = Field(0, ge=0, description="seed of proposer and policy")
+    workers: int | None = Field(
+        None, ge=1, description="evaluations under way at once; None means one for each core"
+    )
+    threads: int | None = Field(None, ge=1, description="threads that a kernel may use; None means all cores")
+    hardware: str | None = Field(None, description="key or alias of a device; None means this machine's CPU")
+    language: str = Field("cpp", description="kernel language of the search")
+    proposer: str = Field("tuner", description="who writes candidates")
+    policy: str = Field("greedy", description="which parents breed next")
+    registry: Path = Field(
+        default_factory=lambda: user_data_path("kernelevolve") / "registry", description="certified kernels"
+    )
+    runs: Path = Field(Path("runs"), description="folder of the run database and the reports")
+    cache: Path = Field(
+        default_factory=lambda: user_cache_path("kernelevolve"),
+        description="builds, ceilings, the timing lock",
+    )
+    targets: Path | None = Field(
+        None, description="folder of the targets; None means ./targets, else the bundled ones"
+    )
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing behind the caller's back: `load` merges the sources."""
+        return (init_settings,)
+
+
+def load(file: Path | None = None, **command_line: object) -> Settings:
+    """Read the settings. A None on the command line means "not given".
+
+    The file is `file`, else `KERNELEVOLVE_SETTINGS`, else `kernelevolve.toml` in the current folder where
+    there is one; paths in it are relative to the current folder. Raises `SettingsError`, naming the source.
+    """
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    path = _settings_file(file)
+    for found, source in (
+        (_from_file(path) if path else {}, f"{path}, key {{name}}"),
+        (_from_environment(), f"environment variable {PREFIX}{{upper}}"),
+        ({k: v for k, v in command_line.items() if v is not None}, "option --{name}"),
+    ):
+        for name, value in found.items():
+            values[name] = value
+            sources[name] = source.format(name=name, upper=name.upper())
+            if name not in Settings.model_fields:
+                raise _unknown(sources[name], name, {n: n for n in Settings.model_fields})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise SettingsError(
+            f"{sources[name]}: {first['msg'].lower()}, but it is {first['input']!r}",
+            remedy=f"{name} is the {Settings.model_fields[name].description}",
+        ) from error
+
+
+def _settings_file(chosen: Path | None) -> Path | None:
+    named = os.environ.get(f"{PREFIX}SETTINGS")
+    if chosen is None and named is None:
+        return Path(FILE) if Path(FILE).is_file() else None
+    path = chosen or Path(named or "")
+    if not path.is_file():
+        source = "option --settings" if chosen else f"environment variable {PREFIX}SETTINGS"
+        raise SettingsError(
+            f"{source}: there is no file {str(path)!r}", remedy=f"create it, or leave it out to use {FILE}"
+        )
+    return path
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path} is not TOML: {error}", remedy="write lines such as: evals = 60"
+        ) from error
+
+
+def _from_environment() -> Mapping[str, object]:
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields} | {
+        f"{PREFIX}SETTINGS": "settings"
+    }
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            raise _unknown(f"environment variable {variable}", variable, known)
+    return EnvSettingsSource(Settings)()
+
+
+def _unknown(source: str, name: str, known: Mapping[str, str]) -> SettingsError:
+    close = get_close_matches(name, known, n=3)
+    return SettingsError(
+        f"{source}: there is no such setting",
+        remedy=f"did you mean {' or '.join(close)}?" if close else f"the settings are: {', '.join(known)}",
+    )

@@ -1,0 +1,123 @@
+"""The seam of the store: runs, their steps and evaluations, insert-only."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+from pydantic import Field
+
+from kernelevolve.errors import StoreError, UnknownNameError
+from kernelevolve.schema import (
+    Calibration,
+    Candidate,
+    Evaluation,
+    Event,
+    EventKind,
+    Proposal,
+    Purpose,
+    Record,
+    Run,
+    RunSpec,
+)
+
+
+class UnknownRunError(StoreError, UnknownNameError):
+    """A run that the store doesn't hold; like every unknown name, it is the asker's slip (exit code 2)."""
+
+
+class Statistic(Record):
+    """One number that a policy reported at one step."""
+
+    number: int = Field(description="of the step")
+    name: str
+    value: float
+
+
+class RunSummary(Record):
+    """A line in the list of runs."""
+
+    run: str
+    target: str = Field(description="name of the target")
+    hardware_key: str
+    created_at: str = Field(description="UTC, ISO 8601")
+    evals: int = Field(description="total budget of evaluations")
+    evaluated: int = Field(description="finished evaluations of the search, failed ones included")
+    failed: int
+    best: float | None = Field(
+        description="highest fitness, a confirmation replacing the fitness that it looked at again; "
+        "None while nothing passed"
+    )
+    last_event: EventKind | None
+
+
+class Store(Protocol):
+    """Where runs are kept. Whatever `add_*`, `create_run` or `put_object` returned from survives a crash.
+
+    Nothing is ever changed or removed. One thread writes and any number read at the same time; several
+    processes may hold the same store. Every method raises `StoreError`: the store is locked, damaged or
+    full, or what is added contradicts what is there. Methods that take the name of a run raise
+    `UnknownRunError` for one that isn't there.
+    """
+
+    def create_run(self, spec: RunSpec) -> None:
+        """Begin a run. Its name must be new."""
+
+    def add_proposal(self, run: str, number: int, proposal: Proposal, candidate: Candidate | None) -> None:
+        """Begin step `number` (new in the run) with what was proposed, and the candidate if it became one."""
+
+    def add_evaluation(self, run: str, number: int, evaluation: Evaluation) -> None:
+        """Add what the judge said at a step that `add_proposal` began.
+
+        A step takes one evaluation with the purpose `search`, and any number with another.
+        """
+
+    def add_calibration(self, run: str, calibration: Calibration) -> None:
+        """Add the baselines' times. The latest counts."""
+
+    def add_event(self, run: str, event: Event) -> None:
+        """Add what happened to the run as a whole."""
+
+    def add_statistics(self, run: str, number: int, values: Mapping[str, float]) -> None:
+        """Add finite numbers to a step that `add_proposal` began; a name at most once a step."""
+
+    def run(self, name: str) -> Run:
+        """The run: steps by number, the `search` evaluation and the `confirm` ones of each, events in order.
+
+        A step that has no `search` evaluation is under way, or was when the process died.
+        """
+
+    def evaluations(self, run: str, purpose: Purpose) -> tuple[Evaluation, ...]:
+        """Every evaluation of a run for one purpose, in the order in which they were added."""
+
+    def statistics(self, run: str) -> tuple[Statistic, ...]:
+        """Every statistic of a run, by step, then by name."""
+
+    def specs(self) -> tuple[RunSpec, ...]:
+        """What each run was asked to do, newest first."""
+
+    def summaries(self) -> tuple[RunSummary, ...]:
+        """A line for each run, newest first. Cheap: reads no objects."""
+
+    def find_evaluation(
+        self, target_digest: str, hardware_key: str, code_digest: str, *, threads: int | None = None
+    ) -> Evaluation | None:
+        """The latest `search` evaluation, in any run, of the same code on the same target and hardware.
+
+        With `threads`, only of runs that gave kernels that many. The evaluation names the candidate that
+        was evaluated, whose lineage may differ from the asker's.
+        """
+
+    def put_object(self, data: bytes) -> str:
+        """Keep bytes; returns their SHA-256 (hexadecimal). The same bytes are kept once."""
+
+    def get_object(self, digest: str) -> bytes:
+        """The bytes of a digest, verified against it."""
+
+    def close(self) -> None:
+        """Let go of the store's files or connections."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,212 @@
+// The weights repacked once, by `prepare`: for each group, panels of WIDTH columns that lie k by k, padded with
+// zeros. A tile reads them as one stream, of whole vectors only. PANEL chooses the precision of bf16 weights in
+// there: T keeps them small (widened at each use), float saves the widening and doubles the bytes.
+//
+// Work is divided without regard to groups: the rows are cut into SLICES equal slices a thread, each of which
+// finds the group that it starts in, and walks on from there.
+
+#include <tvm/ffi/tvm_ffi.h>
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+namespace ffi = tvm::ffi;
+
+#define ROWS 6    // tunable ROWS: 6 4 5 8
+#define PAIRS 1   // tunable PAIRS: 1 2
+#define PANEL T   // tunable PANEL: T float
+#define SLICES 4  // tunable SLICES: 4 1 2 8
+static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+
+struct bf16 {
+  uint16_t bits;
+};
+
+inline float widen(float x) { return x; }
+
+inline float widen(bf16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+
+// WIDTH neighbouring columns. In fp32 two halves; in bf16 the even and the odd columns, since a 32-bit word
+// that holds two bf16 widens by one shift and one mask, and narrows the same way: no shuffles.
+struct Pair {
+  Vec a, b;
+};
+
+template <class V>
+V read(const void* p) {
+  V x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
+inline Pair load(const float* p) { return {read<Vec>(p), read<Vec>(p + WIDTH / 2)}; }
+
+inline Pair load(const bf16* p) {
+  const Bits words = read<Bits>(p);
+  return {(Vec)(words << 16), (Vec)(words & 0xffff0000u)};
+}
+
+inline void store(float* p, const Pair& x) {
+  std::memcpy(p, &x.a, sizeof x.a);
+  std::memcpy(p + WIDTH / 2, &x.b, sizeof x.b);
+}
+
+// To the nearest, ties to even; a NaN stays one, which adding alone could turn into infinity.
+inline Bits rounded(Vec x) {
+  const Bits bits = (Bits)x;
+  return x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+}
+
+inline void store(bf16* p, const Pair& x) {
+  const Bits words = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
+  std::memcpy(p, &words, sizeof words);
+}
+
+// The last, incomplete pair of a row goes through a buffer.
+template <class T>
+void store(T* p, const Pair& x, int64_t columns) {
+  T row[WIDTH];
+  store(row, x);
+  std::memcpy(p, row, columns * sizeof(T));
+}
+
+// out[R, V panels] = a[R, K] @ b, whose panels lie K * WIDTH apart; `columns` of the last panel exist.
+template <int R, int V, class P, class T>
+void tile(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t columns) {
+  Pair sum[R][V] = {};
+  for (int64_t k = 0; k < K; ++k) {
+    for (int v = 0; v < V; ++v) {
+      const Pair x = load(b + (v * K + k) * WIDTH);
+      for (int r = 0; r < R; ++r) {
+        sum[r][v].a += a[r * K + k] * x.a;
+        sum[r][v].b += a[r * K + k] * x.b;
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      T* to = out + r * N + v * WIDTH;
+      if (v < V - 1 || columns == WIDTH) store(to, sum[r][v]);
+      else store(to, sum[r][v], columns);
+    }
+}
+
+// Columns n to N of R rows: tiles of V panels, then of half as many.
+template <int R, int V, class P, class T>
+void columns(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t n) {
+  for (; n + (V - 1) * WIDTH < N; n += V * WIDTH)
+    tile<R, V>(a, b + n * K, out + n, K, N, std::min<int64_t>(WIDTH, N - n - (V - 1) * WIDTH));
+  if (V > 1) columns<R, (V + 1) / 2>(a, b, out, K, N, n);
+}
+
+// R counts down to the number of rows that is wanted. Few rows have few chains of multiply-adds to hide their
+// latency behind: their tiles are wider.
+template <int R = ROWS, class P, class T>
+void row_block(int64_t rows, const float* a, const P* b, T* out, int64_t K, int64_t N) {
+  constexpr int wide = R == 1 ? 4 : R <= 3 ? 2 : 1;
+  if (R > 1 && rows < R) return row_block<(R > 1 ? R - 1 : 1)>(rows, a, b, out, K, N);
+  columns<R, std::max(PAIRS, wide)>(a, b, out, K, N, 0);
+}
+
+inline const float* widen(const float* a, int64_t, float*) { return a; }
+
+inline const float* widen(const bf16* a, int64_t count, float* scratch) {
+  for (int64_t i = 0; i < count; ++i) scratch[i] = widen(a[i]);
+  return scratch;
+}
+
+struct Allocator {
+  void AllocData(DLTensor* t) { t->data = std::aligned_alloc(64, (ffi::GetDataSize(*t) / 64 + 1) * 64); }
+  void FreeData(DLTensor* t) { std::free(t->data); }
+};
+
+// Element i of a panel's row in fp32 has to be the column that a Pair of T would have there.
+template <class P, class T>
+int64_t column(int64_t i) {
+  if (std::is_same_v<P, T>) return i;
+  return i < WIDTH / 2 ? 2 * i : 2 * (i - WIDTH / 2) + 1;
+}
+
+inline void assign(float x, float& y) { y = x; }
+inline void assign(bf16 x, bf16& y) { y = x; }
+inline void assign(bf16 x, float& y) { y = widen(x); }
+
+template <class T>
+ffi::Tensor pack(ffi::TensorView b) {
+  using P = PANEL;
+  const int64_t G = b.size(0), K = b.size(1), N = b.size(2), panels = (N + WIDTH - 1) / WIDTH;
+  const DLDataType type = sizeof(P) == 2 ? b.dtype() : DLDataType{kDLFloat, 32, 1};
+  ffi::Tensor packed = ffi::Tensor::FromNDAlloc(Allocator(), {G, panels, K, WIDTH}, type, b.device());
+  const T* from = static_cast<const T*>(b.data_ptr());
+  P* to = static_cast<P*>(packed.data_ptr());
+  for (int64_t g = 0; g < G; ++g)
+    for (int64_t p = 0; p < panels; ++p)
+      for (int64_t k = 0; k < K; ++k)
+        for (int64_t i = 0; i < WIDTH; ++i) {
+          const int64_t n = p * WIDTH + column<P, T>(i);
+          assign(n < N ? from[(g * K + k) * N + n] : T{}, *to++);
+        }
+  return packed;
+}
+
+ffi::Tensor prepare(ffi::TensorView b) { return (b.dtype().bits == 16 ? pack<bf16> : pack<float>)(b); }
+
+template <class T>
+void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView packed, ffi::TensorView out) {
+  using P = PANEL;
+  const int64_t G = packed.size(0), K = a.size(1), M = out.size(0), N = out.size(1);
+  const int64_t group_size = packed.size(1) * K * WIDTH;
+  const T* rows = static_cast<const T*>(a.data_ptr());
+  const P* weights = static_cast<const P*>(packed.data_ptr());
+  const int64_t* offset = static_cast<const int64_t*>(offsets.data_ptr());
+  T* result = static_cast<T*>(out.data_ptr());
+
+#pragma omp parallel
+  {
+    std::vector<float> scratch(ROWS * K);
+    const int64_t slices = omp_get_num_threads() * SLICES;
+#pragma omp for schedule(dynamic)
+    for (int64_t s = 0; s < slices; ++s) {
+      const int64_t last = M * (s + 1) / slices;
+      int64_t first = M * s / slices;
+      int64_t g = std::upper_bound(offset, offset + G + 1, first) - offset - 1;
+      for (; first < last; first = offset[++g]) {
+        const int64_t size = std::min(last, offset[g + 1]) - first, blocks = (size + ROWS - 1) / ROWS;
+        for (int64_t i = 0; i < blocks; ++i) {
+          const int64_t row = first + size * i / blocks, count = first + size * (i + 1) / blocks - row;
+          const float* block = widen(rows + row * K, count * K, scratch.data());
+          row_block(count, block, weights + g * group_size, result + row * N, K, N);
+        }
+      }
+    }
+  }
+}
+
+void run(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView, ffi::TensorView packed, ffi::TensorView out) {
+  (out.dtype().bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, packed, out);
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(prepare, prepare)
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run)

@@ -1,0 +1,174 @@
+// Rows, not groups, are the unit of work. Every group is cut into tasks of at most TASK rows, so that one large
+// group still keeps all threads busy and a hundred small ones don't wait for each other; a task is cut again into
+// register tiles of up to ROWS rows. Weights are read where they are, in their own precision.
+//
+// Tiles of a task are of nearly equal height (13 rows become 4, 4, 5, not 6, 6, 1). A tile of few rows has few
+// chains of multiply-adds to hide their latency behind, so it is made wider instead: that is what groups with one
+// or two rows need.
+
+#include <tvm/ffi/tvm_ffi.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace ffi = tvm::ffi;
+
+#define ROWS 6            // tunable ROWS: 6 4 5 8
+#define PAIRS 1           // tunable PAIRS: 1 2
+#define TASK 48           // tunable TASK: 48 24 96 192
+#define SCHEDULE dynamic  // tunable SCHEDULE: dynamic static guided
+static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+
+struct bf16 {
+  uint16_t bits;
+};
+
+// WIDTH neighbouring columns. In fp32 two halves; in bf16 the even and the odd columns, since a 32-bit word
+// that holds two bf16 widens by one shift and one mask, and narrows the same way: no shuffles.
+struct Pair {
+  Vec a, b;
+};
+
+template <class V>
+V read(const void* p) {
+  V x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
+inline Pair load(const float* p) { return {read<Vec>(p), read<Vec>(p + WIDTH / 2)}; }
+
+inline Pair load(const bf16* p) {
+  const Bits words = read<Bits>(p);
+  return {(Vec)(words << 16), (Vec)(words & 0xffff0000u)};
+}
+
+inline void store(float* p, const Pair& x) {
+  std::memcpy(p, &x.a, sizeof x.a);
+  std::memcpy(p + WIDTH / 2, &x.b, sizeof x.b);
+}
+
+// To the nearest, ties to even; a NaN stays one, which adding alone could turn into infinity.
+inline Bits rounded(Vec x) {
+  const Bits bits = (Bits)x;
+  return x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+}
+
+inline void store(bf16* p, const Pair& x) {
+  const Bits words = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
+  std::memcpy(p, &words, sizeof words);
+}
+
+// Memory ends with the tensor: the last, incomplete pair of a row goes through a buffer.
+template <class T>
+Pair load(const T* p, int64_t columns) {
+  T row[WIDTH] = {};
+  std::memcpy(row, p, columns * sizeof(T));
+  return load(row);
+}
+
+template <class T>
+void store(T* p, const Pair& x, int64_t columns) {
+  T row[WIDTH];
+  store(row, x);
+  std::memcpy(p, row, columns * sizeof(T));
+}
+
+// out[R, V pairs] = a[R, K] @ b[K, V pairs]; `columns` says how many there are in a pair that isn't WHOLE.
+template <int R, int V, bool WHOLE, class T>
+void tile(const float* a, const T* b, T* out, int64_t K, int64_t N, int64_t columns) {
+  Pair sum[R][V] = {};
+  for (int64_t k = 0; k < K; ++k, b += N) {
+    for (int v = 0; v < V; ++v) {
+      const Pair x = WHOLE ? load(b + v * WIDTH) : load(b, columns);
+      for (int r = 0; r < R; ++r) {
+        sum[r][v].a += a[r * K + k] * x.a;
+        sum[r][v].b += a[r * K + k] * x.b;
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      if (WHOLE) store(out + r * N + v * WIDTH, sum[r][v]);
+      else store(out + r * N, sum[r][v], columns);
+    }
+}
+
+// Columns n to N of R rows: tiles of V pairs, then of half as many, at last the incomplete pair.
+template <int R, int V, class T>
+void columns(const float* a, const T* b, T* out, int64_t K, int64_t N, int64_t n) {
+  for (; n + V * WIDTH <= N; n += V * WIDTH) tile<R, V, true>(a, b + n, out + n, K, N, 0);
+  if (V > 1) columns<R, (V + 1) / 2>(a, b, out, K, N, n);
+  else if (n < N) tile<R, 1, false>(a, b + n, out + n, K, N, N - n);
+}
+
+// R counts down to the number of rows that is wanted.
+template <int R = ROWS, class T>
+void row_block(int64_t rows, const float* a, const T* b, T* out, int64_t K, int64_t N) {
+  constexpr int wide = R == 1 ? 4 : R <= 3 ? 2 : 1;
+  if (R > 1 && rows < R) return row_block<(R > 1 ? R - 1 : 1)>(rows, a, b, out, K, N);
+  columns<R, std::max(PAIRS, wide)>(a, b, out, K, N, 0);
+}
+
+inline const float* widen(const float* a, int64_t, float*) { return a; }
+
+inline const float* widen(const bf16* a, int64_t count, float* scratch) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t bits = uint32_t(a[i].bits) << 16;
+    std::memcpy(scratch + i, &bits, 4);
+  }
+  return scratch;
+}
+
+struct Task {
+  int64_t group, first, last;  // rows
+};
+
+template <class T>
+void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView b, ffi::TensorView out) {
+  const int64_t G = b.size(0), K = b.size(1), N = b.size(2);
+  const T* rows = static_cast<const T*>(a.data_ptr());
+  const T* weights = static_cast<const T*>(b.data_ptr());
+  const int64_t* offset = static_cast<const int64_t*>(offsets.data_ptr());
+  T* result = static_cast<T*>(out.data_ptr());
+
+  std::vector<Task> tasks;
+  for (int64_t g = 0; g < G; ++g) {
+    const int64_t size = offset[g + 1] - offset[g], pieces = (size + TASK - 1) / TASK;
+    for (int64_t i = 0; i < pieces; ++i)
+      tasks.push_back({g, offset[g] + size * i / pieces, offset[g] + size * (i + 1) / pieces});
+  }
+#pragma omp parallel
+  {
+    std::vector<float> scratch(ROWS * K);
+#pragma omp for schedule(SCHEDULE)
+    for (size_t t = 0; t < tasks.size(); ++t) {
+      const auto [g, first, last] = tasks[t];
+      const int64_t size = last - first, blocks = (size + ROWS - 1) / ROWS;
+      for (int64_t i = 0; i < blocks; ++i) {
+        const int64_t row = first + size * i / blocks, count = first + size * (i + 1) / blocks - row;
+        const float* block = widen(rows + row * K, count * K, scratch.data());
+        row_block(count, block, weights + g * K * N, result + row * N, K, N);
+      }
+    }
+  }
+}
+
+void run(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView b, ffi::TensorView out) {
+  (out.dtype().bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, b, out);
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run)

@@ -1,0 +1,250 @@
+// Candidates sorted by user. A task is a run of candidates that share a user: it computes that user's block
+// itself, keeps it in the first-level cache, and starts every candidate's accumulators from it. There is no
+// table, no barrier and no second parallel loop; in exchange a user is computed once a task.
+//
+// `prepare` packs both weights once. Within a task, BATCH candidates pass one row block of the weights before
+// the next block is read. See fused_users.cpp for the register tile, which is the same.
+
+#include <tvm/ffi/tvm_ffi.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+namespace ffi = tvm::ffi;
+
+#define ROWS 6           // tunable ROWS: 6 3 4 5 8
+#define PAIRS 1          // tunable PAIRS: 1 2
+#define UNROLL 2         // tunable UNROLL: 2 1 4
+#define TASK 32          // tunable TASK: 32 16 64
+#define BATCH 1          // tunable BATCH: 1 2 4
+static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
+constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+
+struct bf16 {
+  uint16_t bits;
+};
+
+// WIDTH neighbouring columns. In fp32 two halves; in bf16 the even and the odd columns, since a 32-bit word
+// that holds two bf16 widens by one shift and one mask, and narrows the same way: no shuffles.
+struct Pair {
+  Vec a, b;
+};
+
+template <class V>
+V read(const void* p) {
+  V x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
+inline Pair load(const float* p) { return {read<Vec>(p), read<Vec>(p + WIDTH / 2)}; }
+
+inline Pair load(const bf16* p) {
+  const Bits words = read<Bits>(p);
+  return {(Vec)(words << 16), (Vec)(words & 0xffff0000u)};
+}
+
+inline void store(float* p, const Pair& x) {
+  std::memcpy(p, &x.a, sizeof x.a);
+  std::memcpy(p + WIDTH / 2, &x.b, sizeof x.b);
+}
+
+// To the nearest, ties to even; a NaN stays one, which adding alone could turn into infinity.
+inline Bits rounded(Vec x) {
+  const Bits bits = (Bits)x;
+  return x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+}
+
+inline void store(bf16* p, const Pair& x) {
+  const Bits words = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
+  std::memcpy(p, &words, sizeof words);
+}
+
+// Memory ends with the tensor: the last, incomplete pair of a row goes through a buffer.
+template <class T>
+Pair load(const T* p, int columns) {
+  T row[WIDTH] = {};
+  std::memcpy(row, p, columns * sizeof(T));
+  return load(row);
+}
+
+template <class T>
+void store(T* p, const Pair& x, int columns) {
+  T row[WIDTH];
+  store(row, x);
+  std::memcpy(p, row, columns * sizeof(T));
+}
+
+enum class Part { USER, CANDIDATE };
+
+// One product w[M, K] @ e[K, N] with what it starts from or ends in.
+template <class T>
+struct Product {
+  const float* w;  // packed
+  const T* e;
+  Pair* block;  // [M, ceil(N / WIDTH)]: written for a user, the starting value for a candidate
+  T* out;       // [M, N], for a candidate
+  int64_t M, K, N;
+};
+
+template <Part PART, int R, int V, bool WHOLE, class T>
+void tile(const Product<T>& p, int64_t row, int64_t pair) {
+  const int64_t stride = (p.N + WIDTH - 1) / WIDTH;
+  const int rest = int(p.N - pair * WIDTH);
+  Pair* block = p.block + row * stride + pair;
+  Pair sum[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) sum[r][v] = PART == Part::USER ? Pair{} : block[r * stride + v];
+
+  const float* w = p.w + row * p.K;
+  const T* e = p.e + pair * WIDTH;
+#pragma GCC unroll steps
+  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N) {
+    for (int v = 0; v < V; ++v) {
+      const Pair x = WHOLE ? load(e + v * WIDTH) : load(e, rest);
+      for (int r = 0; r < R; ++r) {
+        sum[r][v].a += w[r] * x.a;
+        sum[r][v].b += w[r] * x.b;
+      }
+    }
+  }
+
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      T* out = p.out + (row + r) * p.N + (pair + v) * WIDTH;
+      if (PART == Part::USER) block[r * stride + v] = sum[r][v];
+      else if (WHOLE) store(out, sum[r][v]);
+      else store(out, sum[r][v], rest);
+    }
+}
+
+// All columns of `rows` rows. R counts down to the number that is wanted.
+template <Part PART, int R = ROWS, class T>
+void row_block(const Product<T>& p, int64_t row, int64_t rows) {
+  if (R > 1 && rows < R) return row_block<PART, (R > 1 ? R - 1 : 1)>(p, row, rows);
+  const int64_t whole = p.N / WIDTH;
+  int64_t pair = 0;
+  for (; pair + PAIRS <= whole; pair += PAIRS) tile<PART, R, PAIRS, true>(p, row, pair);
+  for (; pair < whole; ++pair) tile<PART, R, 1, true>(p, row, pair);
+  if (whole * WIDTH < p.N) tile<PART, R, 1, false>(p, row, whole);
+}
+
+inline int64_t block_count(int64_t M) { return (M + ROWS - 1) / ROWS; }
+inline int64_t block_row(int64_t M, int64_t i) { return M * i / block_count(M); }
+
+inline float widen(float x) { return x; }
+
+inline float widen(bf16 x) {
+  uint32_t bits = uint32_t(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+
+// Block i of w[M, K], k by k: what a tile reads at each k lies together.
+template <class T>
+void pack(const T* w, float* packed, int64_t M, int64_t K, int64_t i) {
+  const int64_t first = block_row(M, i), last = block_row(M, i + 1);
+  packed += first * K;
+  for (int64_t k = 0; k < K; ++k)
+    for (int64_t m = first; m < last; ++m) *packed++ = widen(w[m * K + k]);
+}
+
+struct Allocator {
+  void AllocData(DLTensor* t) { t->data = std::aligned_alloc(64, (ffi::GetDataSize(*t) / 64 + 1) * 64); }
+  void FreeData(DLTensor* t) { std::free(t->data); }
+};
+
+// Both weights in fp32, one after the other: first the candidate's, then the user's.
+ffi::Tensor prepare(ffi::TensorView w_cand, ffi::TensorView w_user) {
+  const int64_t M = w_cand.size(0), Kc = w_cand.size(1), Ku = w_user.size(1);
+  const DLDataType fp32{kDLFloat, 32, 1};
+  ffi::Tensor packed = ffi::Tensor::FromNDAlloc(Allocator(), {M * (Kc + Ku)}, fp32, w_cand.device());
+  float* to = static_cast<float*>(packed.data_ptr());
+  const auto both = [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    for (int64_t i = 0; i < block_count(M); ++i) {
+      pack(static_cast<const T*>(w_cand.data_ptr()), to, M, Kc, i);
+      pack(static_cast<const T*>(w_user.data_ptr()), to + M * Kc, M, Ku, i);
+    }
+  };
+  w_cand.dtype().bits == 16 ? both((bf16*)nullptr) : both((float*)nullptr);
+  return packed;
+}
+
+struct Task {
+  int64_t user, first, last;  // candidates order[first, last)
+};
+
+// A counting sort, then each user's run cut into tasks of nearly equal size.
+std::vector<Task> make_tasks(const int64_t* owner, int64_t C, int64_t U, std::vector<int64_t>& order) {
+  std::vector<int64_t> end(U + 1, 0);
+  for (int64_t c = 0; c < C; ++c) ++end[owner[c] + 1];
+  for (int64_t u = 0; u < U; ++u) end[u + 1] += end[u];
+  for (int64_t c = 0; c < C; ++c) order[end[owner[c]]++] = c;
+  std::vector<Task> tasks;
+  for (int64_t u = 0, first = 0; u < U; first = end[u++]) {
+    const int64_t size = end[u] - first, pieces = (size + TASK - 1) / TASK;
+    for (int64_t i = 0; i < pieces; ++i) {
+      tasks.push_back({u, first + size * i / pieces, first + size * (i + 1) / pieces});
+    }
+  }
+  return tasks;
+}
+
+template <class T>
+void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
+               ffi::TensorView packed, ffi::TensorView out) {
+  const int64_t C = e_cand.size(0), Kc = e_cand.size(1), N = e_cand.size(2);
+  const int64_t U = e_user.size(0), Ku = e_user.size(1), M = w_cand.size(0);
+  const T* candidates = static_cast<const T*>(e_cand.data_ptr());
+  const T* users = static_cast<const T*>(e_user.data_ptr());
+  const float* wc = static_cast<const float*>(packed.data_ptr());
+  T* result = static_cast<T*>(out.data_ptr());
+
+  std::vector<int64_t> order(C);
+  const auto tasks = make_tasks(static_cast<const int64_t*>(user_of.data_ptr()), C, U, order);
+#pragma omp parallel
+  {
+    std::vector<Pair> block(M * ((N + WIDTH - 1) / WIDTH));
+#pragma omp for schedule(dynamic)
+    for (size_t t = 0; t < tasks.size(); ++t) {
+      const auto [user, first, last] = tasks[t];
+      const auto rows = [&](int64_t i) { return block_row(M, i + 1) - block_row(M, i); };
+      const Product<T> own{wc + M * Kc, users + user * Ku * N, block.data(), nullptr, M, Ku, N};
+      for (int64_t i = 0; i < block_count(M); ++i) row_block<Part::USER>(own, block_row(M, i), rows(i));
+      for (int64_t batch = first; batch < last; batch += BATCH) {
+        for (int64_t i = 0; i < block_count(M); ++i) {
+          for (int64_t j = batch; j < std::min<int64_t>(batch + BATCH, last); ++j) {
+            const int64_t c = order[j];
+            const Product<T> p{wc, candidates + c * Kc * N, block.data(), result + c * M * N, M, Kc, N};
+            row_block<Part::CANDIDATE>(p, block_row(M, i), rows(i));
+          }
+        }
+      }
+    }
+  }
+}
+
+void run(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
+         ffi::TensorView, ffi::TensorView packed, ffi::TensorView out) {
+  const bool half = out.dtype().bits == 16;
+  (half ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, w_cand, packed, out);
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(prepare, prepare)
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run)

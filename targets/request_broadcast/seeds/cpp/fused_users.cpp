@@ -1,0 +1,208 @@
+// The user's part as a starting value: W_user @ e_user is computed once a user, and its block is what a
+// candidate's accumulators begin with. The addition costs a load, and nothing but `out` goes back to memory.
+//
+// Both products run through one register tile of up to ROWS rows by 2 * PAIRS vectors. The weights are repacked
+// at each call, so that a tile reads them as one stream; M is cut into blocks of nearly equal height (43 rows
+// become 5, 5, 6, 5, ...), because a last block of one row would cost almost as much as a full one.
+
+#include <tvm/ffi/tvm_ffi.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+namespace ffi = tvm::ffi;
+
+#define ROWS 6           // tunable ROWS: 6 3 4 5 8
+#define PAIRS 1          // tunable PAIRS: 1 2
+#define UNROLL 2         // tunable UNROLL: 2 1 4
+#define SCHEDULE static  // tunable SCHEDULE: static dynamic guided
+static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
+constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+
+struct bf16 {
+  uint16_t bits;
+};
+
+// WIDTH neighbouring columns. In fp32 two halves; in bf16 the even and the odd columns, since a 32-bit word
+// that holds two bf16 widens by one shift and one mask, and narrows the same way: no shuffles.
+struct Pair {
+  Vec a, b;
+};
+
+template <class V>
+V read(const void* p) {
+  V x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
+inline Pair load(const float* p) { return {read<Vec>(p), read<Vec>(p + WIDTH / 2)}; }
+
+inline Pair load(const bf16* p) {
+  const Bits words = read<Bits>(p);
+  return {(Vec)(words << 16), (Vec)(words & 0xffff0000u)};
+}
+
+inline void store(float* p, const Pair& x) {
+  std::memcpy(p, &x.a, sizeof x.a);
+  std::memcpy(p + WIDTH / 2, &x.b, sizeof x.b);
+}
+
+// To the nearest, ties to even; a NaN stays one, which adding alone could turn into infinity.
+inline Bits rounded(Vec x) {
+  const Bits bits = (Bits)x;
+  return x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+}
+
+inline void store(bf16* p, const Pair& x) {
+  const Bits words = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
+  std::memcpy(p, &words, sizeof words);
+}
+
+// Memory ends with the tensor: the last, incomplete pair of a row goes through a buffer.
+template <class T>
+Pair load(const T* p, int columns) {
+  T row[WIDTH] = {};
+  std::memcpy(row, p, columns * sizeof(T));
+  return load(row);
+}
+
+template <class T>
+void store(T* p, const Pair& x, int columns) {
+  T row[WIDTH];
+  store(row, x);
+  std::memcpy(p, row, columns * sizeof(T));
+}
+
+enum class Part { USER, CANDIDATE };
+
+// One product w[M, K] @ e[K, N] with what it starts from or ends in.
+template <class T>
+struct Product {
+  const float* w;  // packed
+  const T* e;
+  Pair* block;  // [M, ceil(N / WIDTH)]: written for a user, the starting value for a candidate
+  T* out;       // [M, N], for a candidate
+  int64_t M, K, N;
+};
+
+template <Part PART, int R, int V, bool WHOLE, class T>
+void tile(const Product<T>& p, int64_t row, int64_t pair) {
+  const int64_t stride = (p.N + WIDTH - 1) / WIDTH;
+  const int rest = int(p.N - pair * WIDTH);
+  Pair* block = p.block + row * stride + pair;
+  Pair sum[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) sum[r][v] = PART == Part::USER ? Pair{} : block[r * stride + v];
+
+  const float* w = p.w + row * p.K;
+  const T* e = p.e + pair * WIDTH;
+#pragma GCC unroll steps
+  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N) {
+    for (int v = 0; v < V; ++v) {
+      const Pair x = WHOLE ? load(e + v * WIDTH) : load(e, rest);
+      for (int r = 0; r < R; ++r) {
+        sum[r][v].a += w[r] * x.a;
+        sum[r][v].b += w[r] * x.b;
+      }
+    }
+  }
+
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      T* out = p.out + (row + r) * p.N + (pair + v) * WIDTH;
+      if (PART == Part::USER) block[r * stride + v] = sum[r][v];
+      else if (WHOLE) store(out, sum[r][v]);
+      else store(out, sum[r][v], rest);
+    }
+}
+
+// All columns of `rows` rows. R counts down to the number that is wanted.
+template <Part PART, int R = ROWS, class T>
+void row_block(const Product<T>& p, int64_t row, int64_t rows) {
+  if (R > 1 && rows < R) return row_block<PART, (R > 1 ? R - 1 : 1)>(p, row, rows);
+  const int64_t whole = p.N / WIDTH;
+  int64_t pair = 0;
+  for (; pair + PAIRS <= whole; pair += PAIRS) tile<PART, R, PAIRS, true>(p, row, pair);
+  for (; pair < whole; ++pair) tile<PART, R, 1, true>(p, row, pair);
+  if (whole * WIDTH < p.N) tile<PART, R, 1, false>(p, row, whole);
+}
+
+inline int64_t block_count(int64_t M) { return (M + ROWS - 1) / ROWS; }
+inline int64_t block_row(int64_t M, int64_t i) { return M * i / block_count(M); }
+
+inline float widen(float x) { return x; }
+
+inline float widen(bf16 x) {
+  uint32_t bits = uint32_t(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+
+// Block i of w[M, K], k by k: what a tile reads at each k lies together.
+template <class T>
+void pack(const T* w, float* packed, int64_t M, int64_t K, int64_t i) {
+  const int64_t first = block_row(M, i), last = block_row(M, i + 1);
+  packed += first * K;
+  for (int64_t k = 0; k < K; ++k)
+    for (int64_t m = first; m < last; ++m) *packed++ = widen(w[m * K + k]);
+}
+
+template <class T>
+void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
+               ffi::TensorView w_user, ffi::TensorView out) {
+  const int64_t C = e_cand.size(0), Kc = e_cand.size(1), N = e_cand.size(2);
+  const int64_t U = e_user.size(0), Ku = e_user.size(1), M = w_cand.size(0);
+  const T* candidates = static_cast<const T*>(e_cand.data_ptr());
+  const T* users = static_cast<const T*>(e_user.data_ptr());
+  const int64_t* owner = static_cast<const int64_t*>(user_of.data_ptr());
+  T* result = static_cast<T*>(out.data_ptr());
+
+  const int64_t blocks = block_count(M), block_size = M * ((N + WIDTH - 1) / WIDTH);
+  std::vector<float> wc(M * Kc), wu(M * Ku);
+  std::vector<Pair> table(U * block_size);
+#pragma omp parallel
+  {
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < blocks; ++i) {
+      pack(static_cast<const T*>(w_cand.data_ptr()), wc.data(), M, Kc, i);
+      pack(static_cast<const T*>(w_user.data_ptr()), wu.data(), M, Ku, i);
+    }
+    // Users are few: with their row blocks there are enough tasks for all threads.
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t u = 0; u < U; ++u)
+      for (int64_t i = 0; i < blocks; ++i) {
+        const Product<T> p{wu.data(), users + u * Ku * N, &table[u * block_size], nullptr, M, Ku, N};
+        row_block<Part::USER>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
+      }
+#pragma omp for schedule(SCHEDULE)
+    for (int64_t c = 0; c < C; ++c) {
+      Pair* start = &table[owner[c] * block_size];
+      const Product<T> p{wc.data(), candidates + c * Kc * N, start, result + c * M * N, M, Kc, N};
+      for (int64_t i = 0; i < blocks; ++i)
+        row_block<Part::CANDIDATE>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
+    }
+  }
+}
+
+void run(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
+         ffi::TensorView w_user, ffi::TensorView out) {
+  const bool half = out.dtype().bits == 16;
+  (half ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, w_cand, w_user, out);
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run)

@@ -1,0 +1,76 @@
+from example_run import a_run, an_entry, retuned, step
+
+from kernelevolve.cli.summary import (
+    ancestor,
+    best_of,
+    certification_of,
+    command_again,
+    failures,
+    history,
+    most_frequent_baseline,
+)
+from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_run_spec, an_event
+
+
+def test_a_confirmation_replaces_the_figure_it_looked_at_again():
+    best = best_of(a_run().steps)
+    assert best is not None
+    assert (best.step, best.confirmed) == (2, True)
+    assert round(best.passed.speedup, 2) == 1.5
+
+
+def test_a_candidate_that_fails_its_confirmation_is_not_the_best():
+    seed = a_candidate()
+    lucky = retuned(seed, 16)
+    failed = step(1, lucky, 3.0).model_copy(update={"confirmations": (a_failed(lucky, purpose="confirm"),)})
+    best = best_of((step(0, seed, 1.2), failed))
+    assert best is not None
+    assert best.step == 0
+
+
+def test_nothing_passed_means_no_best():
+    assert best_of((step(0, a_candidate(), None),)) is None
+
+
+def test_the_history_has_one_point_for_each_finished_evaluation():
+    found = [None if best is None else best.step for best in history(a_run())]
+    assert found == [0, 0, 2, 2]
+
+
+def test_failures_are_grouped_by_stage_and_kind():
+    (group,) = failures(a_run())
+    assert (group.stage, group.kind, group.count) == ("build", "compile", 1)
+    assert "expected ';'" in group.example.message
+
+
+def test_the_ancestor_is_the_seed_that_the_line_began_with():
+    run = a_run()
+    assert ancestor(run, run.steps[3].candidate) == run.steps[0].candidate
+
+
+def test_the_command_names_everything_that_decides_a_run():
+    command = command_again(a_run_spec(minutes=2.5))
+    assert command.startswith("kernelevolve search double --evals 10 --seed 0 --minutes 2.5")
+    assert "--policy random" in command
+    assert "--hardware test-cpu-2c" in command
+
+
+def test_an_entry_of_the_run_is_its_certification():
+    run = a_run()
+    entry = an_entry(run.spec.run, run.steps[2].candidate)
+    assert (
+        certification_of(run, (), [an_entry("another", a_candidate()), entry]).measurements == entry.evidence
+    )
+    assert certification_of(run, (), [an_entry("another", a_candidate())]).verdict == "none"
+
+
+def test_a_refusal_is_read_from_the_events_and_the_evaluations():
+    run = a_run(events=(an_event(), an_event("refused", detail="slower on n2048")))
+    found = certification_of(run, (a_passed(speedup=0.9, purpose="certify"),), ())
+    assert (found.verdict, found.message) == ("refused", "slower on n2048")
+    assert round(found.measurements[0].speedup, 2) == 0.9
+
+
+def test_the_most_frequent_baseline_is_named():
+    assert most_frequent_baseline(["eager", "compiled", "compiled"]) == "compiled"
+    assert most_frequent_baseline([]) == ""

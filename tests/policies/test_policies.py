@@ -1,0 +1,105 @@
+"""What tells the policies apart."""
+
+import pytest
+from pydantic import ValidationError
+
+from kernelevolve.policies.best_of_n import BestOfN
+from kernelevolve.policies.greedy import Greedy
+from kernelevolve.policies.random import Random
+from kernelevolve.schema import Lineage, Parent
+from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed
+
+
+def outcome(number, speedup=1.5, *, change="draft", purpose="search"):
+    candidate = a_candidate(lineage=Lineage(change=change, origin=f"kernel {number}"))
+    evaluation = (
+        a_passed(candidate, speedup, purpose=purpose) if speedup else a_failed(candidate, purpose=purpose)
+    )
+    return Parent(candidate=candidate, evaluation=evaluation)
+
+
+def asked_for(policy, count=400):
+    return [policy.ask() for _ in range(count)]
+
+
+def test_random_changes_every_passed_candidate_about_equally_often():
+    policy = Random(Random.Config(), seed=1, changes=("rewrite",))
+    passed = [outcome(n, 1.0 + n) for n in range(4)]
+    for step, told in enumerate(passed):
+        policy.tell(step, told)
+    parents = [plan.parents[0] for plan in asked_for(policy) if plan.parents]
+    shares = [parents.count(p) / len(parents) for p in passed]
+    assert all(0.15 < share < 0.35 for share in shares)
+
+
+def test_random_keeps_drafting_at_its_share():
+    policy = Random(Random.Config(drafts=0.5), seed=1, changes=("rewrite",))
+    policy.tell(0, outcome(0))
+    assert 0.4 < [plan.change for plan in asked_for(policy)].count("draft") / 400 < 0.6
+
+
+def test_random_can_not_be_told_to_stop_drafting():
+    with pytest.raises(ValidationError):
+        Random.Config(drafts=0.0)
+
+
+def test_greedy_drafts_first_even_when_something_has_passed():
+    policy = Greedy(Greedy.Config(drafts=3, draft_share=0.0), seed=0, changes=("rewrite",))
+    policy.tell(0, outcome(0))
+    assert [plan.change for plan in asked_for(policy, 4)] == ["draft", "draft", "rewrite", "rewrite"]
+
+
+def test_greedy_goes_on_from_the_best_by_the_lower_end_of_the_interval():
+    policy = Greedy(Greedy.Config(drafts=3, draft_share=0.0), seed=0, changes=("rewrite",))
+    steady, other = outcome(0, 2.0), outcome(1).candidate
+    unsure = a_passed(other, measurements=(a_measurement(2.1, low=1.2, high=3.5),))
+    policy.tell(0, steady)
+    policy.tell(1, Parent(candidate=other, evaluation=unsure))
+    assert policy.ask().change == "draft"
+    assert all(plan.parents == (steady,) for plan in asked_for(policy))
+
+
+def test_greedy_leaves_a_lucky_candidate_once_it_was_measured_again():
+    policy = Greedy(Greedy.Config(drafts=1, draft_share=0.0), seed=0, changes=("rewrite",))
+    honest, lucky = outcome(0, 1.5), outcome(1, 3.0)
+    policy.tell(0, honest)
+    policy.tell(1, lucky)
+    assert policy.ask().parents == (lucky,)
+    policy.tell(1, outcome(1, 1.1, purpose="confirm"))
+    assert policy.ask().parents == (honest,)
+    assert policy.statistics()["best_fitness"] == honest.evaluation.fitness
+
+
+def test_a_confirmation_stands_against_the_search_measurement_told_again():
+    policy = Greedy(Greedy.Config(drafts=1, draft_share=0.0), seed=0, changes=("rewrite",))
+    policy.tell(0, outcome(0, 3.0))
+    confirmed = outcome(0, 1.1, purpose="confirm")
+    policy.tell(0, confirmed)
+    policy.tell(0, outcome(0, 3.0))
+    assert policy.ask().parents == (confirmed,)
+
+
+def test_best_of_n_learns_nothing():
+    policy = BestOfN(BestOfN.Config(), seed=0, changes=("rewrite", "crossover"))
+    for step in range(5):
+        policy.tell(step, outcome(step, 2.0))
+    assert {plan.change for plan in asked_for(policy)} == {"draft"}
+    assert policy.statistics()["passed"] == 5
+
+
+def test_statistics_count_what_was_told():
+    policy = Random(Random.Config(), seed=0, changes=("rewrite",))
+    assert policy.statistics() == {"told": 0, "passed": 0, "failed": 0, "confirmed": 0}
+    policy.tell(0, outcome(0, 1.5))
+    policy.tell(1, outcome(1, 2.0, change="rewrite"))
+    policy.tell(2, outcome(2, None))
+    policy.tell(3, outcome(3, None, change="rewrite"))
+    statistics = policy.statistics()
+    assert (statistics["passed"], statistics["failed"], statistics["draft_share"]) == (2, 2, 0.5)
+    assert statistics["best_fitness"] == pytest.approx(2.0 * 0.98)
+
+
+def test_a_repair_is_never_asked_of_a_candidate_that_works():
+    policy = Random(Random.Config(), seed=0, changes=("repair",))
+    policy.tell(0, outcome(0))
+    assert {plan.change for plan in asked_for(policy)} == {"draft"}
