@@ -16,7 +16,9 @@ def _find(name: str, chosen: Path | None) -> Path:
     named = chosen or (Path(os.environ[variable]) if variable in os.environ else None)
     if named is not None:
         if not named.is_dir():
-            raise UsageError(f"there is no folder {named}", remedy=f"point --{name} or {variable} at a folder of {name}")
+            raise UsageError(
+                f"there is no folder {named}", remedy=f"point --{name} or {variable} at a folder of {name}"
+            )
         return named
     package = Path(__file__).parent
     for folder in (Path.cwd() / name, package.parent / name, package / "bundled" / name):

@@ -30,9 +30,7 @@ class Runs:
     def folder_of(self, run: str) -> Path:
         """The run's own folder, made if need be. Raises `UsageError` for what can't name a folder."""
         if run in {"", ".", ".."} or Path(run).name != run:
-            raise UsageError(
-                f"{run!r} can't be the name of a run", remedy="choose one that `runs list` shows"
-            )
+            raise UsageError(f"{run!r} can't be the name of a run", remedy="choose one that `runs list` shows")
         folder = self.folder / run
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,7 @@ class Settings(BaseSettings):
     evals: int = Field(60, ge=1, description="total budget of evaluations of a search")
     minutes: float | None = Field(None, gt=0, description="wall-clock budget of one sitting; None means none")
     seed: int = Field(0, ge=0, description="seed of proposer and policy")
-    workers: int | None = Field(
-        None, ge=1, description="evaluations under way at once; None means one for each core"
-    )
+    workers: int | None = Field(None, ge=1, description="evaluations under way at once; None means one for each core")
     threads: int | None = Field(None, ge=1, description="threads that a kernel may use; None means all cores")
     hardware: str | None = Field(None, description="key or alias of a device; None means this machine's CPU")
     language: str = Field("cpp", description="kernel language of the search")
@@ -39,13 +37,9 @@ class Settings(BaseSettings):
         default_factory=lambda: user_cache_path("kernelevolve"),
         description="builds, ceilings, the timing lock",
     )
-    targets: Path | None = Field(
-        None, description="folder of the targets; None means ./targets, else the bundled ones"
-    )
+    targets: Path | None = Field(None, description="folder of the targets; None means ./targets, else the bundled ones")
 
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid"
-    )
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     @classmethod
     def settings_customise_sources(
@@ -107,15 +101,11 @@ def _from_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{path} is not TOML: {error}", remedy="write lines such as: evals = 60"
-        ) from error
+        raise SettingsError(f"{path} is not TOML: {error}", remedy="write lines such as: evals = 60") from error
 
 
 def _from_environment() -> Mapping[str, object]:
-    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields} | {
-        f"{PREFIX}SETTINGS": "settings"
-    }
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields} | {f"{PREFIX}SETTINGS": "settings"}
     for variable in os.environ:
         if variable.startswith(PREFIX) and variable not in known:
             raise _unknown(f"environment variable {variable}", variable, known)

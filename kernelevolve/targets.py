@@ -111,9 +111,7 @@ def _root(name: str, folder: Path) -> Path:
     if name in known:
         return folder / name
     if (folder / name).is_dir() and Path(name).name == name:
-        raise TargetError(
-            f"{folder / name / 'target.toml'} is missing", remedy="`kernelevolve targets new` writes one"
-        )
+        raise TargetError(f"{folder / name / 'target.toml'} is missing", remedy="`kernelevolve targets new` writes one")
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     remedy = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known) or 'none'}"
     raise TargetError(f"no target is called {name!r} in {folder}", remedy=remedy)
@@ -160,7 +158,9 @@ def _typed(file: Path, raw: Mapping[str, object]) -> Target:
         # Strict JSON mode takes lists for tuples, as TOML has them, but no text for a number.
         return Target.model_validate_json(json.dumps(raw, allow_nan=False, default=str), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        # A misspelt key is also a missing one: the spelling is what helps.
+        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         key = _path(raw, first["loc"])
         kind = str(first["type"])
         if kind == "missing":
@@ -289,9 +289,7 @@ def _check_workload(file: Path, key: str, target: Target, workload: Workload) ->
             raise _wrong(file, f"{key}.axes.{axis}", f"is {size}", "make it 0 or more")
     for parameter, dtype in workload.dtypes.items():
         if dtype not in target.dtypes[parameter]:
-            raise _wrong(
-                file, f"{key}.dtypes.{parameter}", f"is {dtype!r}", _one_of(target.dtypes[parameter])
-            )
+            raise _wrong(file, f"{key}.dtypes.{parameter}", f"is {dtype!r}", _one_of(target.dtypes[parameter]))
     if workload.inputs != "default" and "inputs.py" not in target.files:
         raise _wrong(file, f"{key}.inputs", f"is {workload.inputs!r}", "add an inputs.py that makes it")
     tensors: tuple[Input | Output, ...] = (*target.inputs, *target.outputs)

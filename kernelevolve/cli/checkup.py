@@ -111,9 +111,7 @@ def _unshare(flags: tuple[str, ...]) -> str | None:
     if program is None:
         return "can't be probed: unshare is missing (package util-linux)"
     try:
-        answer = subprocess.run(
-            [program, *flags, "true"], capture_output=True, text=True, timeout=5, check=False
-        )
+        answer = subprocess.run([program, *flags, "true"], capture_output=True, text=True, timeout=5, check=False)
     except subprocess.TimeoutExpired:
         return "no answer within 5 seconds"
     return None if answer.returncode == 0 else answer.stderr.strip()

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from kernelevolve.cli.formats import interval, times
-from kernelevolve.cli.summary import Best, finished, history, label, verdict_on
+from kernelevolve.cli.summary import Best, finished, history, verdict_on
 from kernelevolve.schema import Passed, Run
 
 _WIDTH, _HEIGHT = 760, 300
@@ -41,15 +41,13 @@ def draw(run: Run) -> str:
     for number, step in enumerate(steps, 1):
         verdict = verdict_on(step)
         if isinstance(verdict, Passed):
-            name = label(step.candidate) if step.candidate else ""
+            name = step.candidate.label if step.candidate else ""
             title = _title(f"{number}: {times(verdict.speedup)} {interval(*verdict.interval)} {name}")
             spot = f'cx="{frame.x(number):.1f}" cy="{frame.y(verdict.speedup):.1f}" r="2.6"'
             marks.append(f'<circle class="tried" {spot}>{title}</circle>')
         else:
             title = _title(f"{number}: failed")
-            marks.append(
-                f'<path class="failed" d="{_cross(frame.x(number), _HEIGHT - _BOTTOM - 6)}">{title}</path>'
-            )
+            marks.append(f'<path class="failed" d="{_cross(frame.x(number), _HEIGHT - _BOTTOM - 6)}">{title}</path>')
     parts = [*_axes(frame), *_band(frame, bests), *marks]
     box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Best speed-up so far by evaluation"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{"".join(parts)}</svg>'
@@ -74,13 +72,9 @@ def _axes(frame: _Frame) -> list[str]:
     for number in range(every, frame.count + 1, every):
         spot = f'x="{frame.x(number):.1f}" y="{bottom + 18}" text-anchor="middle"'
         parts.append(f'<text class="tick" {spot}>{number}</text>')
-    parts.append(
-        f'<text class="tick" x="{right}" y="{frame.y(1) - 5:.1f}" text-anchor="end">fastest baseline</text>'
-    )
+    parts.append(f'<text class="tick" x="{right}" y="{frame.y(1) - 5:.1f}" text-anchor="end">fastest baseline</text>')
     middle = (_LEFT + right) / 2
-    parts.append(
-        f'<text class="tick" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">finished evaluations</text>'
-    )
+    parts.append(f'<text class="tick" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">finished evaluations</text>')
     return parts
 
 

@@ -5,9 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-AsJson = Annotated[
-    bool, Option("--json", help="Print one JSON document on standard output, and nothing else there.")
-]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
 SettingsFile = Annotated[
     Path | None,
     Option("--settings", help="Settings file (default: kernelevolve.toml here, if there is one)."),
@@ -15,24 +13,18 @@ SettingsFile = Annotated[
 TargetsDir = Annotated[Path | None, Option("--targets", help="Folder of the targets.")]
 RegistryDir = Annotated[Path | None, Option("--registry", help="Folder of the certified kernels.")]
 RunsDir = Annotated[Path | None, Option("--runs", help="Folder of the run database and the reports.")]
-Threads = Annotated[
-    int | None, Option("--threads", help="Threads that a kernel may use (default: all cores).")
-]
+Threads = Annotated[int | None, Option("--threads", help="Threads that a kernel may use (default: all cores).")]
 HardwareKey = Annotated[
     str | None, Option("--hardware", help="Key or alias of a device (default: this machine's CPU).")
 ]
 Evals = Annotated[int | None, Option("--evals", help="Total budget of evaluations.")]
 Minutes = Annotated[float | None, Option("--minutes", help="Wall-clock budget of this sitting.")]
 Seed = Annotated[int | None, Option("--seed", help="Seed of proposer and policy.")]
-Workers = Annotated[
-    int | None, Option("--workers", help="Evaluations under way at once (default: all cores).")
-]
+Workers = Annotated[int | None, Option("--workers", help="Evaluations under way at once (default: all cores).")]
 Language = Annotated[str | None, Option("--language", help="Kernel language.")]
 Proposer = Annotated[str | None, Option("--proposer", help="Who writes candidates.")]
 Policy = Annotated[str | None, Option("--policy", help="Which parents breed next.")]
-Resume = Annotated[
-    str | None, Option("--resume", metavar="RUN", help="Go on with a run, to its total budget.")
-]
+Resume = Annotated[str | None, Option("--resume", metavar="RUN", help="Go on with a run, to its total budget.")]
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 our own failure; 2 usage: it can't be done as asked; 3 the candidate failed; "

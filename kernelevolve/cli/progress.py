@@ -75,8 +75,4 @@ def _counts(progress: "Progress") -> str:
 
 def _clock(progress: "Progress") -> str:
     passed = formats.duration(progress.seconds)
-    return (
-        passed
-        if progress.seconds_left is None
-        else f"{passed}, {formats.duration(progress.seconds_left)} left"
-    )
+    return passed if progress.seconds_left is None else f"{passed}, {formats.duration(progress.seconds_left)} left"

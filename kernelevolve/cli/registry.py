@@ -99,8 +99,5 @@ def _range(entry: Entry) -> str:
 
 
 def _box(box: Box) -> str:
-    ends = (
-        f"{axis} {low}" if low == high else f"{axis} {low} to {high}"
-        for axis, (low, high) in box.axes.items()
-    )
+    ends = (f"{axis} {low}" if low == high else f"{axis} {low} to {high}" for axis, (low, high) in box.axes.items())
     return f"{', '.join(box.dtypes.values())}: {', '.join(ends)}"

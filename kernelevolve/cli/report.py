@@ -17,7 +17,6 @@ from kernelevolve.cli.summary import (
     command_again,
     failures,
     finished,
-    label,
     verdict_on,
 )
 from kernelevolve.schema import Candidate, Failed, Passed, Run, Step
@@ -59,13 +58,11 @@ def write(run: Run, certification: Certification) -> Report:
         "tries": [_tried(step) for step in steps],
         "sources": _sources(run, best.candidate) if best else {},
         "diff": _diff(run, best.candidate) if best else "",
-        "origin": label(ancestor(run, best.candidate)).split()[0] if best else "",
+        "origin": ancestor(run, best.candidate).label.split()[0] if best else "",
         "command": command_again(run.spec),
         "baselines": _baselines(run),
     }
-    return Report(
-        _render("report.html.j2", context, escape=True), _render("report.md.j2", context, escape=False)
-    )
+    return Report(_render("report.html.j2", context, escape=True), _render("report.md.j2", context, escape=False))
 
 
 def headline(run: Run, best: Best | None, certification: Certification) -> str:
@@ -82,7 +79,7 @@ def headline(run: Run, best: Best | None, certification: Certification) -> str:
 
 def _tried(step: Step) -> _Try:
     verdict = verdict_on(step)
-    name = label(step.candidate) if step.candidate else "not a candidate"
+    name = step.candidate.label if step.candidate else "not a candidate"
     if isinstance(verdict, Passed):
         confirmed = ", confirmed" if step.confirmations else ""
         outcome, good = f"{formats.speedup(verdict)}{confirmed}", verdict.fitness > 1

@@ -14,7 +14,6 @@ from kernelevolve.cli.summary import (
     certification_of,
     failures,
     finished,
-    label,
     verdict_on,
 )
 from kernelevolve.runs import ReportPaths, Runs
@@ -72,9 +71,7 @@ def show(name: Name, folder: RunsDir = None, file: SettingsFile = None, as_json:
 def report(
     name: Name,
     *,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the report (default: the run's own).")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report (default: the run's own).")] = None,
     folder: RunsDir = None,
     registry: RegistryDir = None,
     file: SettingsFile = None,
@@ -117,9 +114,7 @@ def _certification(chosen: Settings, run: Run, store: "SqlStore") -> Certificati
     from kernelevolve.registry.local import LocalRegistry
 
     entries = LocalRegistry(chosen.registry).entries(target=run.spec.target.name)
-    return certification_of(
-        run, store.evaluations(run.spec.run, "certify"), [stored.entry for stored in entries]
-    )
+    return certification_of(run, store.evaluations(run.spec.run, "certify"), [stored.entry for stored in entries])
 
 
 def _summaries(chosen: Settings) -> "tuple[RunSummary, ...]":
@@ -132,9 +127,7 @@ def _summaries(chosen: Settings) -> "tuple[RunSummary, ...]":
 def _describe(run: Run) -> None:
     spec, steps = run.spec, finished(run)
     failed = sum(isinstance(verdict_on(step), Failed) for step in steps)
-    output.text(
-        f"{spec.run}: {spec.target.name} on {spec.hardware.key}, begun {formats.moment(spec.created_at)}"
-    )
+    output.text(f"{spec.run}: {spec.target.name} on {spec.hardware.key}, begun {formats.moment(spec.created_at)}")
     output.text(f"{spec.language}, {spec.proposer}, {spec.policy}, seed {spec.seed}, {spec.threads} threads")
     output.text(f"evaluated {len(steps)} of {spec.evals}, failed {failed}")
     for event in run.events:
@@ -142,9 +135,7 @@ def _describe(run: Run) -> None:
     best = best_of(run.steps)
     if best is not None:
         state = "confirmed" if best.confirmed else "not confirmed"
-        output.text(
-            f"best: {formats.speedup(best.passed)}, {label(best.candidate)}, step {best.step}, {state}"
-        )
+        output.text(f"best: {formats.speedup(best.passed)}, {best.candidate.label}, step {best.step}, {state}")
         output.text()
         output.measurements(best.passed.measurements)
     groups = failures(run)

@@ -28,7 +28,7 @@ from kernelevolve.cli.options import (
 )
 from kernelevolve.cli.progress import follow
 from kernelevolve.cli.runs import write_report
-from kernelevolve.cli.summary import label, most_frequent_baseline
+from kernelevolve.cli.summary import most_frequent_baseline
 from kernelevolve.errors import UsageError
 from kernelevolve.schema import Entry, Evaluation, Parent, Passed
 from kernelevolve.settings import Settings
@@ -75,7 +75,7 @@ def search(
     with _resumable(session, chosen):
         with follow() as listen:
             result = session.run(listen)
-        verdict, entry, message = _certify(result, chosen)
+        verdict, entry, message = _certify(session, result, chosen)
     report = write_report(chosen, result.run)
     if as_json:
         output.document(search_document(result, verdict, entry))
@@ -90,9 +90,7 @@ def evaluate(
     target: Annotated[str, typer.Argument(help="Name of the target.")],
     files: Annotated[list[Path], typer.Argument(help="Source files of the candidate.")],
     *,
-    workload: Annotated[
-        list[str] | None, typer.Option(help="Only this workload; may be given again.")
-    ] = None,
+    workload: Annotated[list[str] | None, typer.Option(help="Only this workload; may be given again.")] = None,
     threads: Threads = None,
     hardware: HardwareKey = None,
     language: Language = None,
@@ -101,7 +99,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge one candidate: build it, compare its results, time it against the fastest baseline."""
-    from kernelevolve.search import evaluate_file
+    from kernelevolve.evaluate import evaluate_file
 
     chosen = settings.load(file, threads=threads, hardware=hardware, language=language, targets=targets)
     evaluation = evaluate_file(chosen, target, files, tuple(workload or ()))
@@ -155,11 +153,11 @@ def _resumable(session: "Session", chosen: Settings) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         where = "" if chosen.runs == Path("runs") else f" --runs {chosen.runs}"
-        output.note(f"interrupted; go on with: kernelevolve search --resume {session.name}{where}")
+        output.note(f"interrupted; go on with: kernelevolve search --resume {session.spec.run}{where}")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _certify(result: "SearchResult", chosen: Settings) -> tuple[Verdict, Path | None, str]:
+def _certify(session: "Session", result: "SearchResult", chosen: Settings) -> tuple[Verdict, Path | None, str]:
     best = _best(result.best)
     if best is None or result.best is None or best.fitness <= 1:
         return "no_win", None, "nothing beats the baselines here"
@@ -173,8 +171,10 @@ def _certify(result: "SearchResult", chosen: Settings) -> tuple[Verdict, Path | 
     output.note("certifying on held-out workloads")
     outcome = certify(result.best.candidate, run, chosen)
     if not isinstance(outcome, Entry):
+        session.conclude(outcome, outcome.message)
         return "refused", None, outcome.message
     path = LocalRegistry(chosen.registry).publish(outcome)
+    session.conclude(outcome, str(path))
     return "certified", path, f"published as {path}"
 
 
@@ -188,9 +188,7 @@ def _tell(result: "SearchResult", verdict: Verdict, message: str) -> None:
     output.text(f"{result.target} on {result.hardware_key}: {counts}")
     best = _best(result.best)
     if best is not None and result.best is not None:
-        output.text(
-            f"best: {formats.speedup(best)} over the fastest baseline, {label(result.best.candidate)}"
-        )
+        output.text(f"best: {formats.speedup(best)} over the fastest baseline, {result.best.candidate.label}")
         output.measurements(best.measurements)
     output.text(f"{verdict.replace('_', ' ')}: {message}")
     output.text(f"run: {result.run}")

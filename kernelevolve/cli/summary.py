@@ -110,12 +110,6 @@ def ancestor(run: Run, candidate: Candidate) -> Candidate:
     return candidate
 
 
-def label(candidate: Candidate) -> str:
-    """A candidate in a few words: where it began, and its tunables."""
-    values = " ".join(f"{name}={value}" for name, value in candidate.tunables.items())
-    return f"{candidate.lineage.origin or candidate.digest[:12]} {values}".strip()
-
-
 def most_frequent_baseline(baselines: Iterable[str]) -> str:
     """The baseline that is the fastest on most workloads; the first of equals."""
     counts = Counter(baselines)

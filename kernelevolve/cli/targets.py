@@ -82,9 +82,7 @@ def check(
     found = {name: _problems(name, where) for name in names or targets.names(where)}
     broken = any(found.values())
     if as_json:
-        output.document(
-            {"ok": not broken, "targets": [{"target": n, "problems": p} for n, p in found.items()]}
-        )
+        output.document({"ok": not broken, "targets": [{"target": n, "problems": p} for n, p in found.items()]})
     else:
         for name, problems in found.items():
             output.text(f"{name}: {'ok' if not problems else f'{len(problems)} problems'}")

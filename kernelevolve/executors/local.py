@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Config(Record):
-    """Settings of the local executor."""
-
-    workers: int = Field(1, ge=1, description="judge processes")
-
-
 class LocalExecutor:
     """A pool of judge processes; each keeps its inputs and baselines for the whole search."""
 
     name: ClassVar[str] = "local"
+
+    class Config(Record):
+        """Settings of the local executor."""
+
+        workers: int = Field(1, ge=1, description="judge processes")
 
     def __init__(self, config: Config) -> None:
         self._workers = config.workers
@@ -40,7 +39,10 @@ class LocalExecutor:
     def _fresh_pool(self) -> ProcessPoolExecutor:
         # Spawned, not forked: a fork would copy threads' locks, and the judge must not see the caller's memory.
         return ProcessPoolExecutor(
-            self._workers, mp_context=multiprocessing.get_context("spawn"), initializer=_become_judge, initargs=(os.getpid(),)
+            self._workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_become_judge,
+            initargs=(os.getpid(),),
         )
 
     @property

@@ -1,10 +1,12 @@
 """What this machine is: its CPU, its GPUs, and the name that kernels are filed under."""
 
-from kernelevolve.errors import UnknownNameError
-from kernelevolve.hardware import cpu, nvidia
+from pathlib import Path
+
+from kernelevolve.errors import UnknownNameError, UsageError
+from kernelevolve.hardware import ceilings, cpu, nvidia
 from kernelevolve.schema import Hardware
 
-__all__ = ["detect", "detect_all", "find"]
+__all__ = ["detect", "detect_all", "find", "measured"]
 
 
 def detect() -> Hardware:
@@ -29,3 +31,11 @@ def find(name: str | None) -> Hardware:
         f"there is no hardware {name!r} on this machine",
         remedy=f"choose one of: {', '.join(h.key for h in present)}",
     )
+
+
+def measured(name: str | None, threads: int | None, cache_dir: Path) -> Hardware:
+    """That device (or the default one) with its ceilings for so many threads, measured on first use."""
+    machine = find(name)
+    if machine.device != "cpu":
+        raise UsageError(f"no kernel language here runs on {machine.key}", remedy="leave --hardware out to use the CPU")
+    return ceilings.cached(machine, threads or machine.cores, cache_dir)

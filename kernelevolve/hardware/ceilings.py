@@ -60,9 +60,7 @@ def cached(hardware: Hardware, threads: int, cache_dir: Path) -> Hardware:
 def _build(folder: Path) -> Path:
     compiler = shutil.which("g++")
     if compiler is None:
-        raise ToolchainError(
-            "there is no g++ on this machine", remedy="install it, for instance: apt install g++"
-        )
+        raise ToolchainError("there is no g++ on this machine", remedy="install it, for instance: apt install g++")
     program = folder / "ceilings"
     _run([compiler, *_FLAGS, str(_PROGRAM), "-o", str(program)], "g++ can't build the measuring program")
     return program

@@ -7,9 +7,7 @@ from pathlib import Path, PurePosixPath
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """Cores' worth of time that this process may use; None where nothing bounds it."""
     quotas = [
-        int(words[0]) / int(words[1])
-        for text in _values(root, "cpu", "cpu.max")
-        if (words := text.split())[0] != "max"
+        int(words[0]) / int(words[1]) for text in _values(root, "cpu", "cpu.max") if (words := text.split())[0] != "max"
     ]
     for folder in _folders(root, "cpu"):
         quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")

@@ -55,9 +55,7 @@ def detect() -> Hardware:
     )
 
 
-def describe(
-    cpuinfo: str, machine: str, cores: int, memory_bytes: int, toolchain: dict[str, str]
-) -> Hardware:
+def describe(cpuinfo: str, machine: str, cores: int, memory_bytes: int, toolchain: dict[str, str]) -> Hardware:
     """The record of a CPU out of the text of `/proc/cpuinfo`; `machine` is what `uname -m` says."""
     fields = _first_processor(cpuinfo)
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
@@ -116,9 +114,7 @@ def _architecture(machine: str, flags: set[str]) -> str:
 def _toolchain() -> dict[str, str]:
     tools = {"python": platform.python_version()}
     if compiler := shutil.which("g++"):
-        answer = subprocess.run(
-            [compiler, "-dumpfullversion"], capture_output=True, text=True, timeout=10, check=False
-        )
+        answer = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, timeout=10, check=False)
         if answer.returncode == 0:
             tools["g++"] = answer.stdout.strip()
     return tools

@@ -61,9 +61,7 @@ def detect() -> tuple[Hardware, ...]:
         _log.warning("nvidia-smi gave no answer within 10 seconds: GPUs are left out")
         return ()
     if answer.returncode != 0:
-        _log.warning(
-            "nvidia-smi failed: %s: GPUs are left out", answer.stdout.strip() or answer.stderr.strip()
-        )
+        _log.warning("nvidia-smi failed: %s: GPUs are left out", answer.stdout.strip() or answer.stderr.strip())
         return ()
     return parse(answer.stdout)
 

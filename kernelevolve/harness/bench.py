@@ -7,7 +7,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from kernelevolve.errors import TargetError
+from kernelevolve.errors import JudgeError, TargetError
 from kernelevolve.harness.arena import Arena
 from kernelevolve.harness.correctness import compare
 from kernelevolve.harness.oracle import Oracle
@@ -55,13 +55,18 @@ class Bench:
             folder = Path(self._folder.name)
             (folder / "baselines.py").write_text(self.target.files["baselines.py"])
             functions = [(b.name, b.compiled) for b in self.target.baselines if b.name in self._names]
-            runner = Runner(baseline_program(folder, functions, self._threads, self._cache_dir), self.arena, BASELINE_LIMITS)
+            runner = Runner(
+                baseline_program(folder, functions, self._threads, self._cache_dir),
+                self.arena,
+                BASELINE_LIMITS,
+            )
             try:
                 runner.load(120.0)
             except RunnerFailed as failure:
                 runner.kill()
                 raise TargetError(
-                    f"the baselines of {self.target.name} can't be loaded: {failure}", remedy="mend its baselines.py"
+                    f"the baselines of {self.target.name} can't be loaded: {failure}",
+                    remedy="mend its baselines.py",
                 ) from failure
             self._baselines = runner
         return self._baselines
@@ -70,7 +75,8 @@ class Bench:
         """A baseline as one side of a timing."""
         if baseline not in self._names:
             raise TargetError(
-                f"target {self.target.name} has no baseline {baseline!r}", remedy=f"choose one of: {', '.join(self._names)}"
+                f"target {self.target.name} has no baseline {baseline!r}",
+                remedy=f"choose one of: {', '.join(self._names)}",
             )
         return Side(self.baselines, self._names.index(baseline), self.index(workload), self.slots(workload))
 
@@ -104,12 +110,24 @@ class Bench:
                 problems[name] = str(failure)
         if not sides:
             raise TargetError(
-                f"no baseline of {self.target.name} is right on {workload}: {problems}", remedy="mend its baselines.py"
+                f"no baseline of {self.target.name} is right on {workload}: {problems}",
+                remedy="mend its baselines.py",
             )
         for _ in range(CALIBRATION_TURNS):
+            seed = self.rng.getrandbits(32)
             for side in sides.values():
-                side.turn(random.Random(self.rng.getrandbits(32)))
-        medians = {name: statistics.median(side.turns) for name, side in sides.items()}
+                side.turn(seed)
+        medians = {}
+        for name, side in sides.items():
+            times = [took for took in side.turns if took > 0]
+            if len(times) * 2 > len(side.turns):
+                medians[name] = statistics.median(times)
+            else:
+                problems[name] = "its time is lost in the noise of the machine"
+        if not medians:
+            raise JudgeError(
+                f"{workload}: every baseline's {problems.popitem()[1][4:]}", remedy="use a quieter machine"
+            )
         return tuple(
             BaselineTime(baseline=name, median_us=medians.get(name), problem=problems.get(name)) for name in self._names
         )

@@ -1,7 +1,6 @@
 """Source to artifact, inside walls and limits, kept in a cache that is addressed by content."""
 
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from kernelevolve.catalog import LANGUAGES
 from kernelevolve.errors import ToolchainError
-from kernelevolve.harness.sandbox import Sandbox, run_trusted
+from kernelevolve.harness.sandbox import Finished, Sandbox, run_trusted
 from kernelevolve.languages import PRELUDE, BuildPlan, Language
 from kernelevolve.schema import Candidate, Diagnostic, Hardware, LimitExceeded, Limits, digest_of
 
@@ -51,19 +50,21 @@ def build(candidate: Candidate, hardware: Hardware, limits: Limits, cache_dir: P
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=f".{key[:8]}-") as scratch:
         work = Path(scratch) / "work"
         _write(language.sources(candidate), work)
-        findings = _compile(plan, prelude, work, limits, language, Sandbox.open(cache_dir))
+        done = _compile(plan, prelude, work, limits, Sandbox.open(cache_dir))
+        findings = _findings(done, language, work, limits)
         if findings:
             return BuildFailed(findings, time.perf_counter() - started)
         _move(work, home)
     return Built(artifact, language, time.perf_counter() - started, cached=False)
 
 
-def _compile(
-    plan: BuildPlan, prelude: Path | None, work: Path, limits: Limits, language: Language, sandbox: Sandbox
-) -> tuple[Diagnostic, ...]:
+def _compile(plan: BuildPlan, prelude: Path | None, work: Path, limits: Limits, sandbox: Sandbox) -> Finished:
     argv = [argument.replace(PRELUDE, str(prelude)) for argument in plan.argv]
     readable = (*plan.readable, *((prelude,) if prelude else ()))
-    done = sandbox.run(argv, limits=limits, seconds=limits.build_s, readable=readable, writable=(work,), cwd=work)
+    return sandbox.run(argv, limits=limits, seconds=limits.build_s, readable=readable, writable=(work,), cwd=work)
+
+
+def _findings(done: Finished, language: Language, work: Path, limits: Limits) -> tuple[Diagnostic, ...]:
     if done.timed_out:
         return (
             LimitExceeded(
@@ -73,9 +74,16 @@ def _compile(
                 limit=limits.build_s,
             ),
         )
-    if done.returncode != 0:
-        return language.diagnose(done.output.replace(f"{work}/", ""))
-    return ()
+    if "out of memory" in done.output or "cannot allocate memory" in done.output.lower():
+        return (
+            LimitExceeded(
+                message=f"the compiler ran out of memory: its limit is {limits.memory_bytes >> 20} MiB",
+                advice="smaller arrays and unrolled loops",
+                resource="memory",
+                limit=limits.memory_bytes,
+            ),
+        )
+    return language.diagnose(done.output.replace(f"{work}/", "")) if done.returncode != 0 else ()
 
 
 def _prelude(plan: BuildPlan, cache_dir: Path) -> Path | None:
@@ -105,9 +113,11 @@ def _move(work: Path, home: Path) -> None:
     """Publish a finished folder in one step; whoever came first wins."""
     work.chmod(0o755)
     try:
-        os.rename(work, home)
+        work.rename(home)
     except OSError as error:
         if not home.is_dir():
-            raise ToolchainError(f"can't write the build cache: {error}", remedy=f"free space for {home.parent}") from error
+            raise ToolchainError(
+                f"can't write the build cache: {error}", remedy=f"free space for {home.parent}"
+            ) from error
         log.debug("another process has built %s", home.name)
         shutil.rmtree(work, ignore_errors=True)

@@ -84,7 +84,10 @@ class Judge:
     def environment(self, job: Job | CalibrationJob) -> Environment:
         """Where and with what this judge measures."""
         return Environment(
-            hardware_key=job.hardware.key, threads=job.threads, versions=versions(), sandbox=self.sandbox.walls
+            hardware_key=job.hardware.key,
+            threads=job.threads,
+            versions=versions(),
+            sandbox=self.sandbox.walls,
         )
 
 
@@ -94,7 +97,13 @@ class _Case:
     def __init__(self, judge: Judge, job: Job) -> None:
         self._judge = judge
         self._job = job
-        self._seconds: dict[str, float] = {"build": 0.0, "load": 0.0, "check": 0.0, "time": 0.0, "kernel": 0.0}
+        self._seconds: dict[str, float] = {
+            "build": 0.0,
+            "load": 0.0,
+            "check": 0.0,
+            "time": 0.0,
+            "kernel": 0.0,
+        }
         self._stage: Stage = "build"
         self._started = time.monotonic()
         self._waited = judge.machine.waited_s
@@ -116,9 +125,7 @@ class _Case:
         self, bench: Bench, timed: tuple[Workload, ...], built: Built
     ) -> tuple[list[Measurement], list[Diagnostic]]:
         job, judge = self._job, self._judge
-        program = candidate_program(
-            built.artifact, job.candidate.entry, judge.sandbox, judge.cache_dir, job.threads
-        )
+        program = candidate_program(built.artifact, job.candidate.entry, judge.sandbox, judge.cache_dir, job.threads)
         with Runner(program, bench.arena, job.limits) as runner:
             with judge.machine.shared():
                 with self._at("load"):

@@ -99,7 +99,7 @@ def lay_out(target: Target, workloads: tuple[Workload, ...], slots: dict[str, in
     laid = []
     for workload in workloads:
         arguments = []
-        for tensor in (*target.inputs, *target.outputs):
+        for tensor in target.tensors:
             kind = INPUT if isinstance(tensor, Input) else OUTPUT
             dtype, shape = target.dtype(tensor, workload), target.shape(tensor, workload)
             if isinstance(tensor, Input) and tensor.shape is None:

@@ -18,7 +18,7 @@ Tensors = dict[str, torch.Tensor]
 def torch_dtype(name: str) -> torch.dtype:
     """Torch's element type of that name."""
     found = getattr(torch, name)
-    assert isinstance(found, torch.dtype)  # noqa: S101 - names are checked when a target is loaded
+    assert isinstance(found, torch.dtype)
     return found
 
 
@@ -29,7 +29,7 @@ def import_target_file(target: Target, name: str, folder: Path) -> ModuleType:
         path.write_text(target.files[name])
     label = f"kernelevolve_target_{target.name}_{target.digest[:8]}_{Path(name).stem}"
     spec = importlib.util.spec_from_file_location(label, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101 - a .py file always has a loader
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[label] = module
     try:
@@ -66,7 +66,10 @@ class Oracle:
         for tensor in self._target.inputs:
             if tensor.shape is None:
                 continue
-            shape, dtype = self._target.shape(tensor, workload), torch_dtype(self._target.dtype(tensor, workload))
+            shape, dtype = (
+                self._target.shape(tensor, workload),
+                torch_dtype(self._target.dtype(tensor, workload)),
+            )
             if tensor.name not in made:
                 made[tensor.name] = torch.randn(shape, generator=self._generator).to(dtype)
             found = made[tensor.name]
@@ -94,7 +97,7 @@ class Oracle:
     def _call(
         self, inputs: Mapping[str, torch.Tensor], workload: Workload, precision: torch.dtype | None
     ) -> tuple[torch.Tensor, ...]:
-        arguments = []
+        arguments: list[torch.Tensor | int] = []
         for tensor in self._target.inputs:
             if tensor.shape is None:
                 arguments.append(workload.axes[tensor.axis or tensor.name])

@@ -85,7 +85,7 @@ def _arguments(layout: Layout, inputs: mmap.mmap | None, outputs: mmap.mmap | No
 
 def _functions(path: str, named: list[str]) -> list[Function]:
     spec = importlib.util.spec_from_file_location("kernelevolve_baselines", path)
-    assert spec is not None and spec.loader is not None  # noqa: S101 - a .py file always has a loader
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["kernelevolve_baselines"] = module
     spec.loader.exec_module(module)

@@ -6,7 +6,7 @@ LATENCY_SHARE = 0.2
 """Below this share of the roofline neither bandwidth nor arithmetic explains the time."""
 
 _ADVICE: dict[Bound, str] = {
-    "memory": "it is near the bandwidth of the memory it works in: move fewer bytes (fuse, narrow types, reuse in cache)",
+    "memory": "it is near the bandwidth of the memory it works in: move fewer bytes (fuse, narrow, reuse in cache)",
     "compute": "it is near the arithmetic peak: do fewer operations, or use wider or lower-precision instructions",
     "latency": "neither bandwidth nor arithmetic explains the time: look at dependencies, branches, scalar code, "
     "thread imbalance and start-up cost",

@@ -64,7 +64,14 @@ def baseline_program(folder: Path, functions: Sequence[tuple[str, bool]], thread
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
     }
-    argv = (sys.executable, "-m", "kernelevolve.harness.pyrunner", str(folder / "baselines.py"), str(threads), *named)
+    argv = (
+        sys.executable,
+        "-m",
+        "kernelevolve.harness.pyrunner",
+        str(folder / "baselines.py"),
+        str(threads),
+        *named,
+    )
     return Program(argv=argv, environment=environment)
 
 
@@ -101,13 +108,18 @@ class Runner:
                 argv, self._limits, seconds=600.0, memory_bytes=self._limits.memory_bytes + shared,
                 readable=program.readable, status=status_write, uid=unprivileged_user(),
             )  # fmt: skip
-            assert status_write is not None  # noqa: S101 - made above
+            assert status_write is not None
             passed.append(status_write)
         process = subprocess.Popen(
             argv, env=program.environment, stdin=subprocess.DEVNULL, stdout=print_write, stderr=print_write,
             pass_fds=passed, start_new_session=True,
         )  # fmt: skip
-        for fd in (command_read, answer_write, print_write, *([status_write] if status_write is not None else [])):
+        for fd in (
+            command_read,
+            answer_write,
+            print_write,
+            *([status_write] if status_write is not None else []),
+        ):
             os.close(fd)
         return process, commands, answers, printed, status_read
 

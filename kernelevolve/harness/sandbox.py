@@ -79,7 +79,14 @@ class Sandbox:
         """The command line that runs `argv` inside the walls; `seconds` of CPU time a core."""
         cores = os.cpu_count() or 1
         line = [str(self.launcher), "--memory", str(memory_bytes), "--cpu", str(int(seconds * cores) + 1)]
-        line += ["--file-size", str(limits.file_bytes), "--processes", str(limits.processes), "--cwd", str(cwd)]
+        line += [
+            "--file-size",
+            str(limits.file_bytes),
+            "--processes",
+            str(limits.processes),
+            "--cwd",
+            str(cwd),
+        ]
         if self.namespaces:
             line.append("--namespaces")
             line += [part for path in _outside_system(readable) for part in ("--ro", str(path))]
@@ -124,7 +131,7 @@ class Sandbox:
 
 def _collect(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[bytes, bool]:
     """What the process prints until it ends, closes its output, prints too much, or runs out of time."""
-    assert process.stdout is not None  # noqa: S101 - opened as a pipe above
+    assert process.stdout is not None
     chunks: list[bytes] = []
     size = 0
     with selectors.DefaultSelector() as selector:
@@ -158,7 +165,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def clean_environment(threads: int | None = None) -> Mapping[str, str]:
     """All that a candidate or compiler finds in its environment."""
-    fixed = {"PATH": "/usr/bin:/bin", "LANG": "C", "HOME": "/tmp"}  # noqa: S108 - its own, empty one
+    fixed = {"PATH": "/usr/bin:/bin", "LANG": "C", "HOME": "/tmp"}
     if threads is None:
         return fixed
     return {**fixed, "OMP_NUM_THREADS": str(threads), "OMP_DYNAMIC": "false"}

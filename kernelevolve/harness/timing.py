@@ -58,21 +58,24 @@ class Side:
         if one < turn_us:
             one = self.call(order) / len(order)
         self.batch = int(min(self.slots, max(2, turn_us / 2 // one)))
-        self.repeats = int(max(1, turn_us // (one * (self.batch + 1))))
+        least = 3 if one < turn_us else 1
+        self.repeats = int(max(least, turn_us // (one * (self.batch + 1))))
 
-    def turn(self, rng: random.Random) -> None:
-        """One turn: resume, one warm-up call, then differences of batches; the last outputs are verified."""
+    def turn(self, seed: int) -> None:
+        """One turn: resume, one warm-up call, then batches of many and of one; the last outputs are verified.
+
+        The least of each is taken: what the machine adds to a batch is never negative.
+        """
         self.runner.resume()
+        rng = random.Random(seed)
         order = list(range(self.slots))
-        rng.shuffle(order)
         self.call(order[:1])
-        differences = []
+        many, one = [], []
         for _ in range(self.repeats):
             rng.shuffle(order)
-            many = self.call(order[: self.batch])
-            one = self.call(order[-1:])
-            differences.append((many - one) / (self.batch - 1))
-        self.turns.append(statistics.median(differences))
+            many.append(self.call(order[: self.batch]))
+            one.append(self.call(order[-1:]))
+        self.turns.append((min(many) - min(one)) / (self.batch - 1))
         if self.verify is not None:
             for slot in {order[-1], rng.choice(order[: self.batch])}:
                 self.verify(self.runner, slot)
@@ -105,8 +108,9 @@ def measure(candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Rando
     timing = None
     while timing is None or not settled(timing, plan):
         first, second = (candidate, baseline) if len(candidate.turns) % 2 else (baseline, candidate)
-        first.turn(rng)
-        second.turn(rng)
+        seed = rng.getrandbits(32)  # the same inputs in the same order for both
+        first.turn(seed)
+        second.turn(seed)
         if len(candidate.turns) >= min(plan.min_pairs, plan.max_pairs):
             timing = judge(candidate.turns, baseline.turns, plan.confidence)
     return timing

@@ -22,7 +22,9 @@ _TUNABLE = re.compile(r"^[ \t]*//[ \t]*tunable\b(.*)$", re.MULTILINE)
 _TUNABLE_BODY = re.compile(r"^\s+([A-Za-z_]\w*)\s*:\s*(\S.*?)\s*$")
 _EXPORT = r"TVM_FFI_DLL_EXPORT_TYPED_FUNC\s*\(\s*{}\s*,"
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_ERROR = re.compile(r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?:(?P<column>\d+):)? (?:fatal )?error: (?P<message>.*)$", re.M)
+_ERROR = re.compile(
+    r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?:(?P<column>\d+):)? (?:fatal )?error: (?P<message>.*)$", re.M
+)
 _LINK_ERROR = re.compile(r"^.*(?:undefined reference to|multiple definition of|cannot find -l).*$", re.MULTILINE)
 
 
@@ -96,7 +98,7 @@ class Cpp:
 
         def define(match: re.Match[str]) -> str:
             body = _TUNABLE_BODY.match(match[1])
-            assert body is not None  # noqa: S101 - tunables() has read the same line
+            assert body is not None
             return f"#define {body[1]} {chosen[body[1]]}"
 
         return {path: _TUNABLE.sub(define, text) for path, text in candidate.files.items()}
@@ -111,7 +113,9 @@ class Cpp:
         return BuildPlan(
             argv=(gxx, *FLAGS, include, "-include", f"{PRELUDE}/{_PRELUDE}", "-fmax-errors=20", *link),
             artifact="kernel.so",
-            fingerprint=digest_of(version, FLAGS, hardware.architecture, hardware.features, str(ffi), _ffi_version(ffi)),
+            fingerprint=digest_of(
+                version, FLAGS, hardware.architecture, hardware.features, str(ffi), _ffi_version(ffi)
+            ),
             readable=(ffi,),
             prelude=Prelude(
                 files={_PRELUDE: f"#include <{_HEADER}>\n"},
@@ -148,7 +152,9 @@ class Cpp:
             prepare = module.get_function("prepare") if module.implements_function("prepare") else None
             return Loaded(run=module.get_function(entry), prepare=prepare)
         except (RuntimeError, AttributeError, OSError, ValueError) as error:
-            raise ToolchainError(f"can't load {artifact}: {error}", remedy="delete it from the cache and build it again") from error
+            raise ToolchainError(
+                f"can't load {artifact}: {error}", remedy="delete it from the cache and build it again"
+            ) from error
 
 
 def _ffi_version(folder: Path) -> int:

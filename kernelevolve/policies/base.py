@@ -18,7 +18,7 @@ class Policy(Protocol):
     """Keeps the population and picks from it. Deterministic under its seed and the order of calls.
 
     A policy is constructed as `Policy(config, seed=..., changes=...)`, where `config` is its own frozen
-    `Config` record and `changes` are the kinds of change that the proposer can make to a parent.
+    record `Policy.Config` and `changes` are the kinds of change that the proposer can make to a parent.
     """
 
     name: ClassVar[str]

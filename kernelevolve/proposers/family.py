@@ -54,9 +54,7 @@ class Family:
     def retired(self) -> bool:
         """Whether its default and two more failed at the same stage, and no member ever passed."""
         stage = self.failed.get(self.default)
-        return (
-            not self.passed and stage is not None and [*self.failed.values()].count(stage) >= _GIVE_UP_AFTER
-        )
+        return not self.passed and stage is not None and [*self.failed.values()].count(stage) >= _GIVE_UP_AFTER
 
     @property
     def exhausted(self) -> bool:

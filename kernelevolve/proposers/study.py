@@ -50,9 +50,7 @@ def _study(family: Family, startup: int, seed: int) -> optuna.Study:
     Failures are pruned trials, which count as worse than any other and carry no score; members under way are
     running ones, which the constant liar keeps the sampler away from.
     """
-    sampler = optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True
-    )
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.add_trials(
         [

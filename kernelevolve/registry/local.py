@@ -142,9 +142,7 @@ def _contents(entry: Entry) -> dict[str, bytes]:
     for name, text in entry.candidate.files.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
-            raise RegistryError(
-                f"the kernel's file {name!r} lies outside its folder", remedy="use relative paths"
-            )
+            raise RegistryError(f"the kernel's file {name!r} lies outside its folder", remedy="use relative paths")
         files[f"{SOURCES}/{path}"] = text.encode()
     manifest = Manifest(files={name: _sha256(data) for name, data in files.items()})
     return {**files, MANIFEST: manifest.model_dump_json(indent=2).encode()}

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -93,7 +92,7 @@ class Op:
         self._plans: dict[object, Plan | _Miss] = {}
         self._find = self._plans.get
         self._hits = 0
-        self._counts: Counter[Reason] = Counter()
+        self._counts: dict[Reason, int] = {}
         self._lock = threading.Lock()
         self._deciding = threading.Lock()
         changed = _Miss("target_changed", "the target was edited since the kernel was certified")
@@ -112,11 +111,9 @@ class Op:
     def stats(self) -> Stats:
         """What became of the calls so far."""
         with self._lock:
-            return Stats(self._hits, MappingProxyType(dict(self._counts)))
+            return Stats(self._hits, MappingProxyType(self._counts.copy()))
 
-    def _slow(
-        self, args: tuple[Any, ...], out: Any, plan: Plan | _Miss | None, problem: Exception | None
-    ) -> Any:
+    def _slow(self, args: tuple[Any, ...], out: Any, plan: Plan | _Miss | None, problem: Exception | None) -> Any:
         """Answer what isn't a plain hit: `plan` is what the quick path had found, `problem` what it met."""
         if plan is None:
             plan = self._odd(args) or self._decided(args)
@@ -235,17 +232,18 @@ class Op:
         return _Miss("raised", f"the kernel raised {type(error).__name__}: {error}", plan.dtypes)
 
     def _fall_back(self, miss: _Miss, args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+        reason = miss.reason
         with self._lock:
-            first = miss.reason not in self._counts
-            self._counts[miss.reason] += 1
-        if first:
-            level = logging.WARNING if miss.reason in _OURS else logging.INFO
-            log.log(level, "%s: the reference answers (%s): %s", self._target.name, miss.reason, miss.message)
+            count = self._counts.get(reason, 0)
+            self._counts[reason] = count + 1
+        if not count:
+            level = logging.WARNING if reason in _OURS else logging.INFO
+            log.log(level, "%s: the reference answers (%s): %s", self._target.name, reason, miss.message)
         answer = self._reference(*args)
         results = (answer,) if isinstance(answer, torch.Tensor) else tuple(answer)
-        if not miss.dtypes:
-            return results
-        return tuple([r if r.dtype is d else r.to(d) for r, d in zip(results, miss.dtypes, strict=True)])
+        if miss.dtypes and miss.dtypes != tuple([r.dtype for r in results]):
+            return tuple(r.to(dtype) for r, dtype in zip(results, miss.dtypes, strict=True))
+        return results
 
 
 def make_op(target: Target, shelf: Shelf, hardware: Hardware, kernels: Kernels) -> Op:

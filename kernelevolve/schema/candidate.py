@@ -58,6 +58,12 @@ class Candidate(Record):
         """Digest of the sources alone: candidates that differ only in tunables share it."""
         return digest_of("family", self.language, self.files, self.entry)
 
+    @property
+    def label(self) -> str:
+        """The candidate in a few words: where it began, and its tunables."""
+        values = " ".join(f"{name}={value}" for name, value in self.tunables.items())
+        return f"{self.lineage.origin or self.digest[:12]} {values}".strip()
+
     @cached_property
     def code(self) -> str:
         """Digest of what gets built: two candidates with the same code are the same kernel."""

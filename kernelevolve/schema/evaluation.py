@@ -29,7 +29,9 @@ class Measurement(Record):
     confidence: float = Field(description="coverage of the interval, 0 to 1")
     pairs: int = Field(description="interleaved pairs of turns behind the interval")
     prepare_us: float | None = Field(None, description="one-off time of `prepare`, where the candidate has one")
-    roofline_share: float | None = Field(None, description="least possible time over measured time; None without ceilings")
+    roofline_share: float | None = Field(
+        None, description="least possible time over measured time; None without ceilings"
+    )
     verdict: Verdict
 
 
@@ -39,7 +41,9 @@ class Environment(Record):
     hardware_key: str
     threads: int
     versions: dict[str, str] = Field(description="package or tool to version")
-    sandbox: tuple[str, ...] = Field(description="walls that held the candidate, for instance 'rlimits', 'pid-namespace'")
+    sandbox: tuple[str, ...] = Field(
+        description="walls that held the candidate, for instance 'rlimits', 'pid-namespace'"
+    )
 
 
 class StageCosts(Record):
@@ -123,5 +127,7 @@ class Calibration(Record):
 
     def fastest(self, workload: str) -> str:
         """Name of the fastest correct baseline on a workload (there is always one: the judge refuses otherwise)."""
-        timed = [(t.median_us, t.baseline) for t in self.times[workload] if t.median_us is not None and t.problem is None]
+        timed = [
+            (t.median_us, t.baseline) for t in self.times[workload] if t.median_us is not None and t.problem is None
+        ]
         return min(timed)[1]

@@ -39,7 +39,8 @@ class Job(Record):
     purpose: Purpose = "search"
     workloads: tuple[str, ...] = Field((), description="names of the workloads to time")
     baselines: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="workload to the baselines it is timed against; the fastest is found where missing"
+        default_factory=dict,
+        description="workload to the baselines it is timed against; the fastest is found where missing",
     )
     limits: Limits = Limits()
     timing: TimingPlan = TimingPlan()

@@ -39,7 +39,9 @@ class Input(Record):
     """One argument of `run`: a tensor (with `shape` and `dtype`) or a scalar (the value of `axis`)."""
 
     name: str
-    shape: tuple[str | int, ...] | None = Field(None, description="axis names, integers or expressions; None for a scalar")
+    shape: tuple[str | int, ...] | None = Field(
+        None, description="axis names, integers or expressions; None for a scalar"
+    )
     dtype: str = Field("int64", description="an element type, or the name of a type parameter")
     axis: str | None = Field(None, description="for a scalar: the axis whose value is passed (as int64)")
     constant: bool = Field(False, description="stays the same over many calls (weights); `prepare` may repack it")
@@ -131,6 +133,11 @@ class Target(Record):
     cost: CostModel
     files: dict[str, str] = Field(description="reference.py, baselines.py and, where there is one, inputs.py")
 
+    @property
+    def tensors(self) -> tuple[Input | Output, ...]:
+        """The arguments of `run`, in its order (scalars included)."""
+        return (*self.inputs, *self.outputs)
+
     def workload(self, name: str) -> Workload:
         """The workload of that name. Raises `TargetError`."""
         for workload in self.workloads:
@@ -162,7 +169,7 @@ class Target(Record):
         if self.cost.compulsory_bytes is not None:
             sizes = {f"bytes_{p}": DTYPE_BYTES[d] for p, d in workload.dtypes.items()}
             return evaluate(self.cost.compulsory_bytes, {**workload.axes, **sizes})
-        return sum(self.tensor_bytes(t, workload) for t in (*self.inputs, *self.outputs))
+        return sum(self.tensor_bytes(t, workload) for t in self.tensors)
 
     def operations(self, workload: Workload) -> int:
         """Arithmetic operations on a workload (a multiply-add counts two)."""

@@ -18,9 +18,7 @@ def make_engine(path: Path, *, read_only: bool, timeout_s: float) -> Engine:
 
     def connect() -> sqlite3.Connection:
         # No isolation level: the module's own BEGIN comes too late for a consistent read, see `_begin`.
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA foreign_keys = ON")
         if read_only:
             connection.execute("PRAGMA query_only = ON")

@@ -36,9 +36,7 @@ def damaged(path: Path, what: str) -> StoreError:
 
 
 def _fault(path: Path, error: BaseException | None) -> StoreError:
-    name = getattr(error, "sqlite_errorname", "") or errno.errorcode.get(
-        getattr(error, "errno", None) or 0, ""
-    )
+    name = getattr(error, "sqlite_errorname", "") or errno.errorcode.get(getattr(error, "errno", None) or 0, "")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return damaged(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -63,6 +61,4 @@ def _fault(path: Path, error: BaseException | None) -> StoreError:
             f"{path} can't be opened for this: {error}",
             remedy="check that the folder exists and that you may write to it and to the file",
         )
-    return StoreError(
-        f"{path} can't be used: {error}", remedy="check the file and the folder that it lies in"
-    )
+    return StoreError(f"{path} can't be used: {error}", remedy="check the file and the folder that it lies in")

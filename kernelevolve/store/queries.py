@@ -32,9 +32,7 @@ def latest_calibration(run: str) -> Executable:
 
 def events(run: str) -> Executable:
     """Events of a run, in order."""
-    return (
-        select(EventRow.kind, EventRow.at, EventRow.detail).where(EventRow.run == run).order_by(EventRow.id)
-    )
+    return select(EventRow.kind, EventRow.at, EventRow.detail).where(EventRow.run == run).order_by(EventRow.id)
 
 
 def steps(run: str) -> Executable:
@@ -47,9 +45,7 @@ def steps(run: str) -> Executable:
 def evaluations(run: str, *purposes: Purpose) -> Executable:
     """Step, purpose and object of a run's evaluations, in order."""
     rows = select(EvaluationRow.number, EvaluationRow.purpose, EvaluationRow.record)
-    return rows.where(EvaluationRow.run == run, EvaluationRow.purpose.in_(purposes)).order_by(
-        EvaluationRow.id
-    )
+    return rows.where(EvaluationRow.run == run, EvaluationRow.purpose.in_(purposes)).order_by(EvaluationRow.id)
 
 
 def statistics(run: str) -> Executable:
@@ -102,11 +98,7 @@ def summaries() -> Executable:
         .subquery()
     )
     last_event = (
-        select(EventRow.kind)
-        .where(EventRow.run == RunRow.name)
-        .order_by(EventRow.id.desc())
-        .limit(1)
-        .scalar_subquery()
+        select(EventRow.kind).where(EventRow.run == RunRow.name).order_by(EventRow.id.desc()).limit(1).scalar_subquery()
     )
     rows = select(
         RunRow.name.label("run"),

@@ -60,9 +60,7 @@ class SqlStore:
         A lock of another process is waited for `timeout_s` seconds. Raises `StoreError`.
         """
         if read_only and not path.is_file():
-            raise StoreError(
-                f"there is no store at {path}", remedy="start a search, or name the folder of the runs"
-            )
+            raise StoreError(f"there is no store at {path}", remedy="start a search, or name the folder of the runs")
         with translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             engine = make_engine(path, read_only=read_only, timeout_s=timeout_s)
@@ -151,9 +149,7 @@ class SqlStore:
                     f"statistic {name!r} of step {number} of {run} is {value}",
                     remedy="have the policy leave out a statistic that has no value yet",
                 )
-        rows = [
-            {"run": run, "number": number, "name": name, "value": value} for name, value in values.items()
-        ]
+        rows = [{"run": run, "number": number, "name": name, "value": value} for name, value in values.items()]
         with self._writing(run) as connection:
             if rows:
                 connection.execute(insert(StatisticRow), rows)
@@ -168,8 +164,7 @@ class SqlStore:
                 calibration=reader.record(Calibration, calibration) if calibration else None,
                 steps=_steps(connection, reader, name),
                 events=tuple(
-                    Event.model_validate(dict(row))
-                    for row in connection.execute(queries.events(name)).mappings()
+                    Event.model_validate(dict(row)) for row in connection.execute(queries.events(name)).mappings()
                 ),
             )
 
@@ -190,9 +185,7 @@ class SqlStore:
         """See `Store`."""
         with self._reading() as connection:
             reader = Reader(connection, self._path)
-            return tuple(
-                reader.record(RunSpec, digest) for digest in connection.execute(queries.specs()).scalars()
-            )
+            return tuple(reader.record(RunSpec, digest) for digest in connection.execute(queries.specs()).scalars())
 
     def summaries(self) -> tuple[RunSummary, ...]:
         """See `Store`."""
@@ -238,9 +231,7 @@ class SqlStore:
             return
         names = list(connection.execute(select(RunRow.name).order_by(RunRow.id.desc())).scalars())
         close = difflib.get_close_matches(run, names) or names[:3]
-        remedy = (
-            f"did you mean {' or '.join(close)}?" if close else "the store holds no runs yet: start a search"
-        )
+        remedy = f"did you mean {' or '.join(close)}?" if close else "the store holds no runs yet: start a search"
         raise UnknownRunError(f"there is no run {run!r} in {self._path}", remedy=remedy)
 
 

@@ -36,9 +36,7 @@ class ObjectRow(Base):
     __tablename__ = "objects"
 
     digest: Mapped[str] = mapped_column(primary_key=True)
-    data: Mapped[bytes] = mapped_column(
-        LargeBinary, doc="compressed by zlib; the digest is of what is inside"
-    )
+    data: Mapped[bytes] = mapped_column(LargeBinary, doc="compressed by zlib; the digest is of what is inside")
 
 
 class RunRow(Base):

@@ -26,9 +26,7 @@ from kernelevolve.testing.records import a_failed, a_hardware, a_passed, a_targe
 
 def a_seed(name: str, tunables: Mapping[str, tuple[Value, ...]] | None = None) -> Seed:
     """A C++ seed that parses and declares these tunables; it does nothing."""
-    lines = [
-        f"// tunable {key}: {' '.join(str(v) for v in values)}" for key, values in (tunables or {}).items()
-    ]
+    lines = [f"// tunable {key}: {' '.join(str(v) for v in values)}" for key, values in (tunables or {}).items()]
     text = "\n".join([f"// {name}", *lines, "void run() {}", "TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run);", ""])
     return Seed(name=name, language="cpp", files={"main.cpp": text})
 
@@ -70,9 +68,7 @@ class Landscape:
             return a_passed(candidate, answer)
         return a_failed(candidate, "build", diagnostics=(answer,))
 
-    def explore(
-        self, policy: Policy, proposer: Proposer, *, evals: int, workers: int = 1
-    ) -> tuple[Parent, ...]:
+    def explore(self, policy: Policy, proposer: Proposer, *, evals: int, workers: int = 1) -> tuple[Parent, ...]:
         """Search with `workers` candidates under way, until nothing is left; what was told, in order."""
         told: list[Parent] = []
         under_way: deque[tuple[int, Candidate]] = deque()

@@ -81,9 +81,7 @@ class PolicyContract:
         for plan in [policy.ask() for _ in range(_ASKS)]:
             assert plan.change in ("draft", "rewrite", "crossover")
             digests = {parent.candidate.digest for parent in plan.parents}
-            assert (
-                len(digests) == len(plan.parents) == {"draft": 0, "rewrite": 1, "crossover": 2}[plan.change]
-            )
+            assert len(digests) == len(plan.parents) == {"draft": 0, "rewrite": 1, "crossover": 2}[plan.change]
 
     def test_a_proposer_that_only_drafts_is_asked_for_drafts(self) -> None:
         """There may be no change at all to choose from."""

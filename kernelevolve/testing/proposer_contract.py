@@ -45,9 +45,7 @@ class ProposerContract:
         """What becomes of a proposal: every third fails."""
         candidate = admitted(proposal)
         passed = a_passed(candidate, 1.0 + step / 10)
-        return Parent(
-            candidate=candidate, evaluation=a_failed(candidate, "check") if step % 3 == 2 else passed
-        )
+        return Parent(candidate=candidate, evaluation=a_failed(candidate, "check") if step % 3 == 2 else passed)
 
     def play(self, proposer: Proposer, count: int = _ENOUGH) -> list[Parent]:
         """Drafts and changes by turns, each told before the next is asked for."""
@@ -106,9 +104,7 @@ class ProposerContract:
             changed = proposer.propose(self.brief(2 * step + 1, parent, change))
             assert changed is not None
             assert changed.lineage.change in (change, "draft")
-            assert changed.lineage.parents == (
-                () if changed.lineage.change == "draft" else (parent.candidate.digest,)
-            )
+            assert changed.lineage.parents == (() if changed.lineage.change == "draft" else (parent.candidate.digest,))
 
     def test_it_goes_on_after_failures(self) -> None:
         """A failure at any stage is news, not an error."""

@@ -58,9 +58,7 @@ _REFERENCE = "def reference(x):\n    return x * 2\n"
 _BASELINES = "import torch\n\n\ndef eager(x, y):\n    torch.mul(x, 2, out=y)\n"
 
 
-def a_workload(
-    name: str = "n1024", *, n: int = 1024, role: Role = "search", device: Device = "cpu"
-) -> Workload:
+def a_workload(name: str = "n1024", *, n: int = 1024, role: Role = "search", device: Device = "cpu") -> Workload:
     """Doubling `n` numbers of float32."""
     return Workload(name=name, role=role, device=device, axes={"N": n}, dtypes={"T": "float32"})
 
@@ -207,9 +205,7 @@ def a_calibration(**changes: Any) -> Calibration:
     return Calibration(**{**fields, **changes})
 
 
-def an_event(
-    kind: EventKind = "started", *, at: str = "2026-01-02T03:04:06+00:00", detail: str = ""
-) -> Event:
+def an_event(kind: EventKind = "started", *, at: str = "2026-01-02T03:04:06+00:00", detail: str = "") -> Event:
     """Something that happened to a run."""
     return Event(kind=kind, at=at, detail=detail)
 

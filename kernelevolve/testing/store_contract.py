@@ -59,9 +59,7 @@ class StoreContract(ABC):
     def test_a_run_is_read_back_as_it_was_written(self, tmp_path: Path) -> None:
         """Every record equals the one that went in, also after the store was closed."""
         good, bad = a_candidate(), a_candidate(tunables={"BLOCK": 16})
-        unparsed = a_proposal(
-            files={"main.cpp": "no kernel; ünïcode \N{SNOWMAN}\r\n"}, answer="I'd rather not."
-        )
+        unparsed = a_proposal(files={"main.cpp": "no kernel; ünïcode \N{SNOWMAN}\r\n"}, answer="I'd rather not.")
         written = Run(
             spec=SPEC,
             calibration=a_calibration(),
@@ -140,9 +138,7 @@ class StoreContract(ABC):
             store.create_run(a_run_spec(seed=7))
         with pytest.raises(StoreError):
             store.add_proposal(RUN, 0, a_proposal(answer="another"), None)
-        assert store.run(RUN) == Run(
-            spec=SPEC, steps=(Step(number=0, proposal=a_proposal(), candidate=a_candidate()),)
-        )
+        assert store.run(RUN) == Run(spec=SPEC, steps=(Step(number=0, proposal=a_proposal(), candidate=a_candidate()),))
 
     def test_what_belongs_to_a_step_needs_the_step(self, store: Store) -> None:
         """An evaluation or a statistic of a step that nobody began is refused."""

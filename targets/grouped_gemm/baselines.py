@@ -31,8 +31,14 @@ def padded_bmm_float32(a: torch.Tensor, offsets: torch.Tensor, b: torch.Tensor, 
 
 
 def grouped_mm(a: torch.Tensor, offsets: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
-    out.copy_(torch.nn.functional.grouped_mm(a, b, offs=offsets[1:].to(torch.int32)))
+    # The library wants strides that are multiples of 16 bytes: other sizes are padded with zeros, as a user would.
+    unit = 16 // a.element_size()
+    k, n = -a.shape[1] % unit, -b.shape[2] % unit
+    if k or n:
+        a, b = torch.nn.functional.pad(a, (0, k)), torch.nn.functional.pad(b, (0, n, 0, k))
+    product = torch.nn.functional.grouped_mm(a, b, offs=offsets[1:].to(torch.int32))
+    out.copy_(product[:, : out.shape[1]])
 
 
 def grouped_mm_compiled(a: torch.Tensor, offsets: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
-    out.copy_(torch.nn.functional.grouped_mm(a, b, offs=offsets[1:].to(torch.int32)))
+    grouped_mm(a, offsets, b, out)

@@ -12,7 +12,7 @@ def make(
     if case == "spikes":
         a *= torch.nn.functional.one_hot(torch.arange(rows, device=a.device) % k, k)
     elif case == "magnitudes":
-        a *= 10 ** (torch.rand(a.shape, generator=generator, device=a.device) * 6 - 3)
+        a *= 10 ** (torch.rand((1, k), generator=generator, device=a.device) * 6 - 3)
         a[:: max(1, rows // 4)] = 0.0
     elif case == "special":
         a[0, -1], a[-1, -1] = float("nan"), float("inf")

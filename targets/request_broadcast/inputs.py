@@ -68,10 +68,6 @@ def _normal(generator: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
-def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(like.shape, generator=generator, device=like.device)
-
-
 def _spikes(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """One feature of each column is set, the others are zero."""
     feature = torch.randint(x.shape[1], (x.shape[0], 1, x.shape[2]), generator=generator, device=x.device)
@@ -79,8 +75,9 @@ def _spikes(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _magnitudes(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Four decades within a column."""
-    return x * 10 ** (_uniform(x, generator) * 4 - 2)
+    """Features on scales of their own, over four decades."""
+    scale = torch.rand((x.shape[0], x.shape[1], 1), generator=generator, device=x.device) * 4 - 2
+    return x * 10**scale
 
 
 def _special(x: torch.Tensor) -> torch.Tensor:

@@ -62,11 +62,11 @@ def special(rows: Rows, k: int, dtype: torch.dtype, generator: torch.Generator) 
     """NaN of either sign, infinities and signed zeros among ordinary values; the first row is all NaN."""
     x = _normal(rows, generator).to(dtype)
     draw = _uniform(rows, generator)
-    nan, inf = float("nan"), float("inf")
-    kinds = (nan, -torch.tensor(nan, dtype=dtype, device=x.device), inf, -inf, 0.0, -0.0)
+    nan = torch.full_like(x, float("nan")).copysign(torch.full_like(x, 1.0))
+    kinds = (nan, nan.copysign(torch.full_like(x, -1.0)), float("inf"), -float("inf"), 0.0, -0.0)
     for index, value in enumerate(kinds):
         x = torch.where((draw >= index * 0.01) & (draw < (index + 1) * 0.01), value, x)
-    x[0] = nan
+    x[0] = float("nan")
     return x
 
 

@@ -64,13 +64,9 @@ def a_long_run(count: int = 60) -> Run:
         speedup = 0.7 + 2.0 * (1 - math.exp(-number / 15)) * (0.6 + 0.4 * math.sin(number * 7.3))
         good = number in (0, 3, 9, 21, 34, 47)
         steps.append(
-            step(
-                number, candidate, None if number % 11 == 5 else speedup, confirmed=speedup if good else None
-            )
+            step(number, candidate, None if number % 11 == 5 else speedup, confirmed=speedup if good else None)
         )
-    return Run(
-        spec=a_run_spec(evals=count), calibration=a_calibration(), steps=tuple(steps), events=(an_event(),)
-    )
+    return Run(spec=a_run_spec(evals=count), calibration=a_calibration(), steps=tuple(steps), events=(an_event(),))
 
 
 def an_entry(run: str, candidate: Candidate) -> Entry:

@@ -2,13 +2,13 @@ import json
 
 import pytest
 from example_run import retuned
-from kernelevolve.search import Progress, SearchResult
 
 from kernelevolve.cli import search as commands
 from kernelevolve.cli.app import main
 from kernelevolve.cli.progress import Lines, line, panel
 from kernelevolve.cli.search import evaluation_document, search_document
 from kernelevolve.schema import Parent
+from kernelevolve.search import Progress, SearchResult
 from kernelevolve.testing.records import a_candidate, a_failed, a_passed
 
 
@@ -56,9 +56,7 @@ def test_the_live_display_can_be_drawn():
 
 def test_the_search_document_has_the_promised_keys(tmp_path):
     candidate = a_candidate()
-    found = search_document(
-        result(Parent(candidate=candidate, evaluation=a_passed(candidate))), "certified", tmp_path
-    )
+    found = search_document(result(Parent(candidate=candidate, evaluation=a_passed(candidate))), "certified", tmp_path)
     assert found["best"].keys() == {"candidate", "speedup", "low", "high"}
     assert found["baseline"] == "compiled"
     assert found["entry"] == str(tmp_path)

@@ -58,9 +58,7 @@ def test_the_command_names_everything_that_decides_a_run():
 def test_an_entry_of_the_run_is_its_certification():
     run = a_run()
     entry = an_entry(run.spec.run, run.steps[2].candidate)
-    assert (
-        certification_of(run, (), [an_entry("another", a_candidate()), entry]).measurements == entry.evidence
-    )
+    assert certification_of(run, (), [an_entry("another", a_candidate()), entry]).measurements == entry.evidence
     assert certification_of(run, (), [an_entry("another", a_candidate())]).verdict == "none"
 
 

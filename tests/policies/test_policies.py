@@ -12,9 +12,7 @@ from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a
 
 def outcome(number, speedup=1.5, *, change="draft", purpose="search"):
     candidate = a_candidate(lineage=Lineage(change=change, origin=f"kernel {number}"))
-    evaluation = (
-        a_passed(candidate, speedup, purpose=purpose) if speedup else a_failed(candidate, purpose=purpose)
-    )
+    evaluation = a_passed(candidate, speedup, purpose=purpose) if speedup else a_failed(candidate, purpose=purpose)
     return Parent(candidate=candidate, evaluation=evaluation)
 
 

@@ -84,9 +84,7 @@ def test_a_retune_stays_in_the_family_of_its_parent():
         tuner.tell(parent)
     proposal = retune(tuner, parents[1], PLAIN, TILED, WIDE)
     assert (proposal.files, proposal.lineage.origin) == (TILED.files, "tiled")
-    assert proposal.lineage == Lineage(
-        change="retune", parents=(parents[1].candidate.digest,), origin="tiled"
-    )
+    assert proposal.lineage == Lineage(change="retune", parents=(parents[1].candidate.digest,), origin="tiled")
 
 
 def test_a_retune_of_a_family_that_is_used_up_becomes_a_draft_of_another():
@@ -151,11 +149,7 @@ def test_a_family_that_fails_three_times_at_one_stage_is_given_up():
 
 def test_a_family_that_passed_once_is_never_given_up():
     def told(candidate):
-        return (
-            passed(candidate)
-            if candidate.tunables == {"TILE": 8, "UNROLL": 1}
-            else failed(candidate, "check")
-        )
+        return passed(candidate) if candidate.tunables == {"TILE": 8, "UNROLL": 1} else failed(candidate, "check")
 
     assert len(everything(a_tuner(), TILED, told=told)) == 12
 

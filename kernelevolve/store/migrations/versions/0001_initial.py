@@ -83,13 +83,9 @@ def _create_evaluations() -> None:
         sa.Column("fitness", sa.Double(), nullable=True),
         sa.Column("record", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_evaluations"),
-        sa.ForeignKeyConstraint(
-            ["run", "number"], ["steps.run", "steps.number"], name="fk_evaluations_run_number"
-        ),
+        sa.ForeignKeyConstraint(["run", "number"], ["steps.run", "steps.number"], name="fk_evaluations_run_number"),
         sa.ForeignKeyConstraint(["record"], ["objects.digest"], name="fk_evaluations_record"),
-        sa.CheckConstraint(
-            "(outcome = 'passed') = (fitness IS NOT NULL)", name=op.f("ck_evaluations_fitness")
-        ),
+        sa.CheckConstraint("(outcome = 'passed') = (fitness IS NOT NULL)", name=op.f("ck_evaluations_fitness")),
         sa.CheckConstraint("(outcome = 'failed') = (stage IS NOT NULL)", name=op.f("ck_evaluations_stage")),
     )
     op.create_index("ix_evaluations_step", "evaluations", ["run", "number"])
@@ -132,7 +128,5 @@ def _create_logs() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("value", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("run", "number", "name", name="pk_statistics"),
-        sa.ForeignKeyConstraint(
-            ["run", "number"], ["steps.run", "steps.number"], name="fk_statistics_run_number"
-        ),
+        sa.ForeignKeyConstraint(["run", "number"], ["steps.run", "steps.number"], name="fk_statistics_run_number"),
     )

@@ -20,8 +20,9 @@ namespace ffi = tvm::ffi;
 
 #define ROWS 6    // tunable ROWS: 6 4 5 8
 #define PAIRS 1   // tunable PAIRS: 1 2
+#define UNROLL 1  // tunable UNROLL: 1 2 4
 #define PANEL T   // tunable PANEL: T float
-#define SLICES 4  // tunable SLICES: 4 1 2 8
+#define AHEAD 1   // tunable AHEAD: 1 0 2
 static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
 
 #if defined(__AVX512F__)
@@ -31,6 +32,7 @@ constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;
 #endif
+constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
@@ -96,6 +98,7 @@ void store(T* p, const Pair& x, int64_t columns) {
 template <int R, int V, class P, class T>
 void tile(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t columns) {
   Pair sum[R][V] = {};
+#pragma GCC unroll steps
   for (int64_t k = 0; k < K; ++k) {
     for (int v = 0; v < V; ++v) {
       const Pair x = load(b + (v * K + k) * WIDTH);
@@ -135,6 +138,12 @@ inline const float* widen(const float* a, int64_t, float*) { return a; }
 inline const float* widen(const bf16* a, int64_t count, float* scratch) {
   for (int64_t i = 0; i < count; ++i) scratch[i] = widen(a[i]);
   return scratch;
+}
+
+// Asks for memory before it is needed; an address behind the tensor does no harm.
+template <class T>
+void fetch(const T* p, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
 }
 
 struct Allocator {
@@ -186,19 +195,20 @@ void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView packe
 #pragma omp parallel
   {
     std::vector<float> scratch(ROWS * K);
-    const int64_t slices = omp_get_num_threads() * SLICES;
-#pragma omp for schedule(dynamic)
-    for (int64_t s = 0; s < slices; ++s) {
-      const int64_t last = M * (s + 1) / slices;
-      int64_t first = M * s / slices;
-      int64_t g = std::upper_bound(offset, offset + G + 1, first) - offset - 1;
-      for (; first < last; first = offset[++g]) {
-        const int64_t size = std::min(last, offset[g + 1]) - first, blocks = (size + ROWS - 1) / ROWS;
-        for (int64_t i = 0; i < blocks; ++i) {
-          const int64_t row = first + size * i / blocks, count = first + size * (i + 1) / blocks - row;
-          const float* block = widen(rows + row * K, count * K, scratch.data());
-          row_block(count, block, weights + g * group_size, result + row * N, K, N);
+    const int64_t shares = omp_get_num_threads(), share = omp_get_thread_num();
+    int64_t first = M * share / shares;
+    const int64_t last = M * (share + 1) / shares;
+    int64_t g = std::upper_bound(offset, offset + G + 1, first) - offset - 1;
+    for (; first < last; first = offset[++g]) {
+      const int64_t size = std::min(last, offset[g + 1]) - first, blocks = (size + ROWS - 1) / ROWS;
+      for (int64_t i = 0; i < blocks; ++i) {
+        const int64_t row = first + size * i / blocks, count = first + size * (i + 1) / blocks - row;
+        if (AHEAD) {
+          fetch(rows + (row + AHEAD * ROWS) * K, count * K);
+          fetch(result + (row + AHEAD * ROWS) * N, count * N);
         }
+        const float* block = widen(rows + row * K, count * K, scratch.data());
+        row_block(count, block, weights + g * group_size, result + row * N, K, N);
       }
     }
   }

@@ -15,10 +15,11 @@
 
 namespace ffi = tvm::ffi;
 
-#define ROWS 6            // tunable ROWS: 6 4 5 8
-#define PAIRS 1           // tunable PAIRS: 1 2
-#define TASK 48           // tunable TASK: 48 24 96 192
-#define SCHEDULE dynamic  // tunable SCHEDULE: dynamic static guided
+#define ROWS 6           // tunable ROWS: 6 4 5 8
+#define PAIRS 1          // tunable PAIRS: 1 2
+#define UNROLL 1         // tunable UNROLL: 1 2 4
+#define TASK 48          // tunable TASK: 48 24 96 192
+#define SCHEDULE static  // tunable SCHEDULE: static dynamic guided
 static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
 
 #if defined(__AVX512F__)
@@ -28,6 +29,7 @@ constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;
 #endif
+constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
@@ -91,6 +93,7 @@ void store(T* p, const Pair& x, int64_t columns) {
 template <int R, int V, bool WHOLE, class T>
 void tile(const float* a, const T* b, T* out, int64_t K, int64_t N, int64_t columns) {
   Pair sum[R][V] = {};
+#pragma GCC unroll steps
   for (int64_t k = 0; k < K; ++k, b += N) {
     for (int v = 0; v < V; ++v) {
       const Pair x = WHOLE ? load(b + v * WIDTH) : load(b, columns);

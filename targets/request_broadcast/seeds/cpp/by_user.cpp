@@ -1,25 +1,25 @@
-// Candidates sorted by user. A task is a run of candidates that share a user: it computes that user's block
-// itself, keeps it in the first-level cache, and starts every candidate's accumulators from it. There is no
-// table, no barrier and no second parallel loop; in exchange a user is computed once a task.
+// Candidates in the order of their users. Each thread walks an equal share of that order, computes a user's block
+// when it meets a new user, and starts every candidate of that user from it: the block stays in the first-level
+// cache. There is no table, no barrier and no second loop; only a user that two threads share is computed twice.
 //
-// `prepare` packs both weights once. Within a task, BATCH candidates pass one row block of the weights before
-// the next block is read. See fused_users.cpp for the register tile, which is the same.
+// `prepare` packs both weights once. The register tile is that of fused_users.cpp.
 
+#include <omp.h>
 #include <tvm/ffi/tvm_ffi.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace ffi = tvm::ffi;
 
-#define ROWS 6           // tunable ROWS: 6 3 4 5 8
-#define PAIRS 1          // tunable PAIRS: 1 2
-#define UNROLL 2         // tunable UNROLL: 2 1 4
-#define TASK 32          // tunable TASK: 32 16 64
-#define BATCH 1          // tunable BATCH: 1 2 4
+#define ROWS 6   // tunable ROWS: 6 3 4 5 8
+#define PAIRS 1  // tunable PAIRS: 1 2
+#define UNROLL 2 // tunable UNROLL: 2 1 4
+#define AHEAD 1  // tunable AHEAD: 1 0 2
 static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
 
 #if defined(__AVX512F__)
@@ -164,6 +164,12 @@ void pack(const T* w, float* packed, int64_t M, int64_t K, int64_t i) {
     for (int64_t m = first; m < last; ++m) *packed++ = widen(w[m * K + k]);
 }
 
+// Asks for p[first, last) before it is needed; an address behind the tensor does no harm.
+template <class T>
+void fetch(const T* p, int64_t first, int64_t last) {
+  for (int64_t i = first; AHEAD && i < last; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
+}
+
 struct Allocator {
   void AllocData(DLTensor* t) { t->data = std::aligned_alloc(64, (ffi::GetDataSize(*t) / 64 + 1) * 64); }
   void FreeData(DLTensor* t) { std::free(t->data); }
@@ -186,64 +192,56 @@ ffi::Tensor prepare(ffi::TensorView w_cand, ffi::TensorView w_user) {
   return packed;
 }
 
-struct Task {
-  int64_t user, first, last;  // candidates order[first, last)
-};
-
-// A counting sort, then each user's run cut into tasks of nearly equal size.
-std::vector<Task> make_tasks(const int64_t* owner, int64_t C, int64_t U, std::vector<int64_t>& order) {
-  std::vector<int64_t> end(U + 1, 0);
-  for (int64_t c = 0; c < C; ++c) ++end[owner[c] + 1];
-  for (int64_t u = 0; u < U; ++u) end[u + 1] += end[u];
-  for (int64_t c = 0; c < C; ++c) order[end[owner[c]]++] = c;
-  std::vector<Task> tasks;
-  for (int64_t u = 0, first = 0; u < U; first = end[u++]) {
-    const int64_t size = end[u] - first, pieces = (size + TASK - 1) / TASK;
-    for (int64_t i = 0; i < pieces; ++i) {
-      tasks.push_back({u, first + size * i / pieces, first + size * (i + 1) / pieces});
-    }
-  }
-  return tasks;
+// Candidates by user: a counting sort.
+std::vector<int64_t> sorted(const int64_t* owner, int64_t C, int64_t U) {
+  std::vector<int64_t> next(U + 1, 0), order(C);
+  for (int64_t c = 0; c < C; ++c) ++next[owner[c] + 1];
+  for (int64_t u = 0; u < U; ++u) next[u + 1] += next[u];
+  for (int64_t c = 0; c < C; ++c) order[next[owner[c]]++] = c;
+  return order;
 }
 
 template <class T>
-void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
-               ffi::TensorView packed, ffi::TensorView out) {
+void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView packed,
+               ffi::TensorView out) {
   const int64_t C = e_cand.size(0), Kc = e_cand.size(1), N = e_cand.size(2);
-  const int64_t U = e_user.size(0), Ku = e_user.size(1), M = w_cand.size(0);
+  const int64_t U = e_user.size(0), Ku = e_user.size(1), M = out.size(1);
   const T* candidates = static_cast<const T*>(e_cand.data_ptr());
   const T* users = static_cast<const T*>(e_user.data_ptr());
+  const int64_t* owner = static_cast<const int64_t*>(user_of.data_ptr());
   const float* wc = static_cast<const float*>(packed.data_ptr());
+  const float* wu = wc + M * Kc;
   T* result = static_cast<T*>(out.data_ptr());
 
-  std::vector<int64_t> order(C);
-  const auto tasks = make_tasks(static_cast<const int64_t*>(user_of.data_ptr()), C, U, order);
+  const int64_t blocks = block_count(M);
+  const std::vector<int64_t> order = sorted(owner, C, U);
 #pragma omp parallel
   {
     std::vector<Pair> block(M * ((N + WIDTH - 1) / WIDTH));
-#pragma omp for schedule(dynamic)
-    for (size_t t = 0; t < tasks.size(); ++t) {
-      const auto [user, first, last] = tasks[t];
-      const auto rows = [&](int64_t i) { return block_row(M, i + 1) - block_row(M, i); };
-      const Product<T> own{wc + M * Kc, users + user * Ku * N, block.data(), nullptr, M, Ku, N};
-      for (int64_t i = 0; i < block_count(M); ++i) row_block<Part::USER>(own, block_row(M, i), rows(i));
-      for (int64_t batch = first; batch < last; batch += BATCH) {
-        for (int64_t i = 0; i < block_count(M); ++i) {
-          for (int64_t j = batch; j < std::min<int64_t>(batch + BATCH, last); ++j) {
-            const int64_t c = order[j];
-            const Product<T> p{wc, candidates + c * Kc * N, block.data(), result + c * M * N, M, Kc, N};
-            row_block<Part::CANDIDATE>(p, block_row(M, i), rows(i));
-          }
-        }
+    const int64_t shares = omp_get_num_threads(), share = omp_get_thread_num();
+    const int64_t last = C * (share + 1) / shares;
+    int64_t user = -1;
+    for (int64_t j = C * share / shares; j < last; ++j) {
+      const int64_t c = order[j], next = order[std::min(j + AHEAD, last - 1)];
+      if (owner[c] != user) {
+        user = owner[c];
+        const Product<T> p{wu, users + user * Ku * N, block.data(), nullptr, M, Ku, N};
+        for (int64_t i = 0; i < blocks; ++i)
+          row_block<Part::USER>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
+      }
+      const Product<T> p{wc, candidates + c * Kc * N, block.data(), result + c * M * N, M, Kc, N};
+      for (int64_t i = 0; i < blocks; ++i) {
+        fetch(candidates + next * Kc * N, Kc * N * i / blocks, Kc * N * (i + 1) / blocks);
+        row_block<Part::CANDIDATE>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
       }
     }
   }
 }
 
-void run(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
+void run(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView,
          ffi::TensorView, ffi::TensorView packed, ffi::TensorView out) {
   const bool half = out.dtype().bits == 16;
-  (half ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, w_cand, packed, out);
+  (half ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, packed, out);
 }
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(prepare, prepare)

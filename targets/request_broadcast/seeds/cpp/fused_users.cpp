@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 namespace ffi = tvm::ffi;
@@ -17,6 +16,7 @@ namespace ffi = tvm::ffi;
 #define ROWS 6           // tunable ROWS: 6 3 4 5 8
 #define PAIRS 1          // tunable PAIRS: 1 2
 #define UNROLL 2         // tunable UNROLL: 2 1 4
+#define AHEAD 1          // tunable AHEAD: 1 0 2
 #define SCHEDULE static  // tunable SCHEDULE: static dynamic guided
 static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
 
@@ -162,6 +162,12 @@ void pack(const T* w, float* packed, int64_t M, int64_t K, int64_t i) {
     for (int64_t m = first; m < last; ++m) *packed++ = widen(w[m * K + k]);
 }
 
+// Asks for p[first, last) before it is needed; an address behind the tensor does no harm.
+template <class T>
+void fetch(const T* p, int64_t first, int64_t last) {
+  for (int64_t i = first; AHEAD && i < last; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
+}
+
 template <class T>
 void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
                ffi::TensorView w_user, ffi::TensorView out) {
@@ -193,8 +199,10 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
     for (int64_t c = 0; c < C; ++c) {
       Pair* start = &table[owner[c] * block_size];
       const Product<T> p{wc.data(), candidates + c * Kc * N, start, result + c * M * N, M, Kc, N};
-      for (int64_t i = 0; i < blocks; ++i)
+      for (int64_t i = 0; i < blocks; ++i) {
+        fetch(p.e + AHEAD * Kc * N, Kc * N * i / blocks, Kc * N * (i + 1) / blocks);
         row_block<Part::CANDIDATE>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
+      }
     }
   }
 }

@@ -1,8 +1,9 @@
 // Top-K by radix select: count the elements by the leading digit of an order-preserving key, find the digit in
 // which the k-th largest falls, keep what lies above it, and go on among its equals with the next digit.
 //
-// The work doesn't depend on k, on the order of the row or on luck: two passes over the row for the first digit,
-// and then a few elements, fewer by the size of the radix with every digit.
+// Counting is slow (no vector instruction does it), so few elements are counted: the k-th largest of any part of
+// the row can't lie above the k-th largest of the whole, so once FIRST elements are counted, only those that reach
+// the floor so far matter, and blocks without one are passed over at the speed of memory.
 #include <tvm/ffi/tvm_ffi.h>
 
 #include <algorithm>
@@ -13,17 +14,15 @@
 #include <vector>
 
 // tunable RADIX_BITS: 11 8 10 12
-// tunable HISTOGRAMS: 4 2 1
-// tunable BLOCK: 32 16 64
+// tunable FIRST: 1024 512 2048 4096
+// tunable BLOCK: 16 32 64
 // tunable SCHEDULE: static dynamic guided
 
 namespace ffi = tvm::ffi;
 
-constexpr int kBuckets = 1 << RADIX_BITS;
-
-// The order of torch.topk as unsigned integers: the bits of positive numbers get a leading one, those of negative
-// numbers are inverted. Shifting everything down by the number of NaN patterns then makes -inf zero, and the NaNs
-// that carry a sign wrap round to the top, where the other NaNs are.
+// The order of torch.topk as unsigned integers: positive numbers get a leading one, negative ones are inverted.
+// Shifting everything down by the number of NaN patterns then makes -inf zero, and the NaNs that carry a sign wrap
+// round to the top, where the other NaNs are.
 template <typename UInt, int kMantissaBits>
 inline UInt key_of(UInt bits) {
   constexpr int kSign = 8 * sizeof(UInt) - 1;
@@ -33,66 +32,73 @@ inline UInt key_of(UInt bits) {
 }
 
 struct Scratch {
-  std::vector<uint32_t> counts = std::vector<uint32_t>(HISTOGRAMS * kBuckets);
-  std::vector<uint64_t> winners, open, next;  // key above place: open ones may still win
-
-  void clear() {
-    std::fill(counts.begin(), counts.end(), 0);
-    winners.clear(), open.clear(), next.clear();
-  }
+  std::vector<uint32_t> counts = std::vector<uint32_t>(1 << RADIX_BITS);
+  std::vector<uint64_t> open, winners;  // key above place in the row; open ones may still win
 };
 
-// The digit in which the element of rank `wanted` from the top falls; `wanted` becomes its rank within that digit.
+// The digit of the element that has rank `wanted` from the top; `wanted` becomes its rank within that digit.
 inline uint32_t digit_of_rank(const std::vector<uint32_t>& counts, int64_t& wanted) {
-  for (uint32_t digit = kBuckets - 1;; --digit) {
-    int64_t here = 0;
-    for (int h = 0; h < HISTOGRAMS; ++h) here += counts[h * kBuckets + digit];
-    if (wanted <= here) return digit;
-    wanted -= here;
+  for (uint32_t digit = (1 << RADIX_BITS) - 1;; --digit) {
+    if (wanted <= counts[digit]) return digit;
+    wanted -= counts[digit];
   }
+}
+
+// Counts by leading digit and collects all elements but those that k others exceed for sure. Returns how many.
+template <typename UInt, int kMantissaBits>
+int64_t count_and_collect(const UInt* row, int64_t n, int64_t k, Scratch& s) {
+  constexpr auto key = key_of<UInt, kMantissaBits>;
+  constexpr int kShift = 8 * sizeof(UInt) - RADIX_BITS;
+  if (static_cast<int64_t>(s.open.size()) <= n) s.open.resize(n + 1);
+  std::fill(s.counts.begin(), s.counts.end(), 0);
+  uint32_t* counts = s.counts.data();
+  uint64_t* open = s.open.data();
+  int64_t found = 0;
+  UInt floor = 0;
+  const auto take = [&](int64_t i) {  // branchless: writes always, and moves on only if the element stays
+    const UInt own = key(row[i]);
+    open[found] = uint64_t{own} << 32 | static_cast<uint64_t>(i);
+    found += own >= floor;
+    counts[own >> kShift] += own >= floor;
+  };
+  int64_t refresh = std::max<int64_t>(FIRST, 2 * k), i = 0;
+  for (; i + BLOCK <= n; i += BLOCK) {
+    if (i >= refresh) {
+      int64_t rank = k;
+      floor = static_cast<UInt>(digit_of_rank(s.counts, rank) << kShift);
+      refresh = 2 * i;
+    }
+    UInt most = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t j = 0; j < BLOCK; ++j) most = std::max(most, key(row[i + j]));
+    for (int64_t j = 0; most >= floor && j < BLOCK; ++j) take(i + j);
+  }
+  for (; i < n; ++i) take(i);
+  return found;
 }
 
 template <typename UInt, int kMantissaBits>
 void select_row(const UInt* row, int64_t n, int64_t k, UInt* values, int64_t* indices) {
-  constexpr auto key = key_of<UInt, kMantissaBits>;
-  constexpr int kBits = 8 * sizeof(UInt), kFirstShift = kBits - RADIX_BITS;
   thread_local Scratch s;
-  s.clear();
-
-  // Neighbours often share a digit, and a counter can't be raised twice in a row without waiting for its own
-  // store: neighbours count in histograms of their own.
-  for (int64_t i = 0; i < n; ++i) ++s.counts[i % HISTOGRAMS * kBuckets + (key(row[i]) >> kFirstShift)];
-  int64_t wanted = k;
-  const UInt least = static_cast<UInt>(digit_of_rank(s.counts, wanted) << kFirstShift);
-  const auto file = [&](int64_t i) {
-    const UInt own = key(row[i]);
-    if (own < least) return;
-    const bool above = (own >> kFirstShift) > (least >> kFirstShift);
-    (above ? s.winners : s.open).push_back(uint64_t{own} << 32 | static_cast<uint64_t>(i));
-  };
-  int64_t i = 0;
-  for (; i + BLOCK <= n; i += BLOCK) {
-    UInt most = 0;
-#pragma omp simd reduction(max : most)
-    for (int64_t j = 0; j < BLOCK; ++j) most = std::max(most, key(row[i + j]));
-    for (int64_t j = 0; most >= least && j < BLOCK; ++j) file(i + j);
-  }
-  for (; i < n; ++i) file(i);
-
-  for (int shift = kFirstShift; shift > 0 && wanted < static_cast<int64_t>(s.open.size());) {
-    const int bits = std::min(shift, RADIX_BITS);
-    shift -= bits;
+  int64_t open = count_and_collect<UInt, kMantissaBits>(row, n, k, s), wanted = k;
+  s.winners.clear();
+  for (int shift = 8 * sizeof(UInt) - RADIX_BITS, bits = RADIX_BITS;;) {
     const auto digit = [&](uint64_t entry) { return static_cast<uint32_t>(entry >> (32 + shift)) & ((1u << bits) - 1); };
-    std::fill(s.counts.begin(), s.counts.end(), 0);
-    for (uint64_t entry : s.open) ++s.counts[digit(entry)];
     const uint32_t split = digit_of_rank(s.counts, wanted);
-    s.next.clear();
-    for (uint64_t entry : s.open) {
-      if (digit(entry) >= split) (digit(entry) > split ? s.winners : s.next).push_back(entry);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < open; ++i) {
+      const uint64_t entry = s.open[i];
+      if (digit(entry) > split) s.winners.push_back(entry);
+      s.open[kept] = entry;
+      kept += digit(entry) == split;
     }
-    s.open.swap(s.next);
+    open = kept;
+    if (open == wanted || shift == 0) break;
+    bits = std::min(shift, RADIX_BITS), shift -= bits;
+    std::fill(s.counts.begin(), s.counts.end(), 0);
+    for (int64_t i = 0; i < open; ++i) ++s.counts[digit(s.open[i])];
   }
-  s.winners.insert(s.winners.end(), s.open.begin(), s.open.begin() + wanted);  // any of equals will do
+  s.winners.insert(s.winners.end(), s.open.begin(), s.open.begin() + wanted);  // of equals, any will do
 
   std::sort(s.winners.begin(), s.winners.end(), std::greater<uint64_t>());
   for (int64_t slot = 0; slot < k; ++slot) {

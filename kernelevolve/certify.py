@@ -1,0 +1,83 @@
+"""Certification: the best candidate, measured again in fresh processes on workloads that no brief ever showed."""
+
+from datetime import UTC, datetime
+
+from kernelevolve import __version__
+from kernelevolve.catalog import EXECUTORS
+from kernelevolve.executors import Executor
+from kernelevolve.registry.domain import domain
+from kernelevolve.schema import (
+    CalibrationJob,
+    Candidate,
+    Entry,
+    Evaluation,
+    Failed,
+    Job,
+    Provenance,
+    Refused,
+    Run,
+    TimingPlan,
+)
+from kernelevolve.settings import Settings
+
+TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01)
+"""Certification looks longer than the search does."""
+
+
+def certify(best: Candidate, run: Run, settings: Settings) -> Entry | Refused:
+    """Measure a candidate on all timed workloads, the held-out ones included, against the fastest baseline of each.
+
+    The entry's domain is where it was measured to win; every loss is kept as evidence. Raises `JudgeError`.
+    """
+    evaluation = _measure(best, run, settings)
+    if isinstance(evaluation, Failed):
+        said = "; ".join(d.message for d in evaluation.diagnostics)
+        return Refused(
+            candidate=best.digest, reason="failed", message=f"failed at the stage {evaluation.stage}: {said}",
+            evaluation=evaluation,
+        )  # fmt: skip
+    boxes = domain(evaluation.measurements)
+    if not boxes:
+        return Refused(
+            candidate=best.digest, reason="no_win", message="faster than the fastest baseline on no workload",
+            evaluation=evaluation,
+        )  # fmt: skip
+    return Entry(
+        target=run.spec.target.name,
+        target_digest=run.spec.target.digest,
+        hardware=run.spec.hardware,
+        candidate=best,
+        domain=boxes,
+        evidence=evaluation.measurements,
+        environment=evaluation.environment,
+        provenance=Provenance(
+            run=run.spec.run,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            kernelevolve=__version__,
+        ),
+    )
+
+
+def _measure(best: Candidate, run: Run, settings: Settings) -> Evaluation:
+    spec = run.spec
+    workloads = tuple(w.name for w in spec.target.select(spec.hardware.device, "search", "held_out"))
+    executor: Executor = EXECUTORS.load("local")(EXECUTORS.load("local").Config(workers=1))
+    cache_dir = str(settings.cache)
+    try:
+        calibration = executor.calibrate(
+            CalibrationJob(
+                target=spec.target,
+                hardware=spec.hardware,
+                workloads=workloads,
+                threads=spec.threads,
+                cache_dir=cache_dir,
+            )
+        )
+        job = Job(
+            target=spec.target, candidate=best, hardware=spec.hardware, purpose="certify", workloads=workloads,
+            baselines={w: (calibration.fastest(w),) for w in workloads}, timing=TIMING, threads=spec.threads,
+            cache_dir=cache_dir,
+        )  # fmt: skip
+        return executor.submit(job).result()
+    finally:
+        executor.close()
