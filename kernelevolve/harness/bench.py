@@ -22,6 +22,8 @@ BASELINE_LIMITS = Limits(call_s=600.0)
 """torch.compile may take its time over the first call of a baseline."""
 
 CALIBRATION_TURNS = 7
+HOPELESS = 4.0
+"""A baseline this many times slower than the fastest at first sight is not timed any further."""
 
 
 class Bench:
@@ -94,43 +96,39 @@ class Bench:
 
     def calibrate(self, workload: str, plan: TimingPlan) -> tuple[BaselineTime, ...]:
         """Time every baseline on a workload, in turns. Raises `TargetError` where none is right."""
-        sides: dict[str, Side] = {}
-        problems: dict[str, str] = {}
         self.baselines.resume()
+        sides: dict[str, Side] = {}
+        medians: dict[str, float] = {}
+        problems: dict[str, str] = {}
         for name in self._names:
             side = self.baseline_side(workload, name)
             try:
-                for slot in range(2):
-                    side.call([slot])
-                    self.verify(side.runner, side.workload, slot)
-                side.size(plan.turn_us)
+                medians[name] = self._first_look(side, plan)
                 sides[name] = side
             except RunnerFailed as failure:
                 log.warning("baseline %s fails on %s: %s", name, workload, failure)
                 problems[name] = str(failure)
         if not sides:
             raise TargetError(
-                f"no baseline of {self.target.name} is right on {workload}: {problems}",
-                remedy="mend its baselines.py",
+                f"no baseline of {self.target.name} is right on {workload}: {problems}", remedy="mend its baselines.py"
             )
+        contenders = [name for name in sides if medians[name] < HOPELESS * min(medians.values())]
         for _ in range(CALIBRATION_TURNS):
             seed = self.rng.getrandbits(32)
-            for side in sides.values():
-                side.turn(seed)
-        medians = {}
-        for name, side in sides.items():
-            times = [took for took in side.turns if took > 0]
-            if len(times) * 2 > len(side.turns):
-                medians[name] = statistics.median(times)
-            else:
-                problems[name] = "its time is lost in the noise of the machine"
-        if not medians:
-            raise JudgeError(
-                f"{workload}: every baseline's {problems.popitem()[1][4:]}", remedy="use a quieter machine"
-            )
+            for name in contenders:
+                sides[name].turn(seed)
+        for name in contenders:
+            medians[name] = _median(sides[name].turns, f"{name} on {workload}")
         return tuple(
             BaselineTime(baseline=name, median_us=medians.get(name), problem=problems.get(name)) for name in self._names
         )
+
+    def _first_look(self, side: Side, plan: TimingPlan) -> float:
+        """Check two answers; a rough time, microseconds. Raises `RunnerFailed`."""
+        for slot in range(2):
+            side.call([slot])
+            self.verify(side.runner, side.workload, slot)
+        return side.size(plan.turn_us)
 
     def close(self) -> None:
         """End the baselines' process and give the memory back."""
@@ -138,6 +136,13 @@ class Bench:
             self._baselines.__exit__()
         self.arena.close()
         self._folder.cleanup()
+
+
+def _median(turns: list[float], what: str) -> float:
+    times = [took for took in turns if took > 0]
+    if len(times) * 2 <= len(turns):
+        raise JudgeError(f"the time of {what} is lost in the noise of the machine", remedy="use a quieter machine")
+    return statistics.median(times)
 
 
 def versions() -> dict[str, str]:

@@ -49,8 +49,11 @@ class Side:
         self.kernel_us += took
         return took
 
-    def size(self, turn_us: float) -> None:
-        """Warm up, and choose batch and repeats so that a turn holds about `turn_us` of kernel time."""
+    def size(self, turn_us: float) -> float:
+        """Warm up, and choose batch and repeats so that a turn holds about `turn_us` of kernel time.
+
+        Returns a first, rough time of a call, microseconds.
+        """
         for slot in range(min(self.slots, 2)):
             self.call([slot])
         order = list(range(self.slots))
@@ -60,6 +63,7 @@ class Side:
         self.batch = int(min(self.slots, max(2, turn_us / 2 // one)))
         least = 3 if one < turn_us else 1
         self.repeats = int(max(least, turn_us // (one * (self.batch + 1))))
+        return one
 
     def turn(self, seed: int) -> None:
         """One turn: resume, one warm-up call, then batches of many and of one; the last outputs are verified.

@@ -56,6 +56,8 @@ class Plan:
 
     run: Kernel
     packs: Packs | None
+    form: int
+    """of the constants, for `packs`"""
     templates: tuple[torch.Tensor, ...]
     """shaped like the outputs, without memory of their own"""
     shapes: tuple[torch.Size, ...]
@@ -141,13 +143,23 @@ def _lines(target: Target, device: Device) -> list[str]:
 
 
 def _run(target: Target, outputs: str) -> list[str]:
+    """The call of the kernel; where constants were packed, with the pack that belongs to them."""
     arguments = ", ".join(i.name for i in target.inputs)
-    constants = ", ".join(i.name for i in target.inputs if i.constant)
-    lines = [f"_plan.run({arguments}, {outputs})", "_self._hits += 1"]
-    if constants:
-        packed = f"_plan.run({arguments}, _plan.packs.get({constants}), {outputs})"
-        lines[:1] = ["if _plan.packs is None:", f"    {lines[0]}", "else:", f"    {packed}"]
-    return lines
+    constants = [i.name for i in target.inputs if i.constant]
+    count = "_self._hits += 1"
+    if not constants:
+        return [f"_plan.run({arguments}, {outputs})", count]
+    place = ", ".join(f"{name}.untyped_storage()._cdata, {name}.data_ptr(), {name}._version" for name in constants)
+    return [
+        "if (_packs := _plan.packs) is None:",
+        f"    _plan.run({arguments}, {outputs})",
+        "else:",
+        f"    _packed = _packs.find((_plan.form, {place},))",
+        "    if _packed is None:",
+        f"        _packed = _packs.get(_plan.form, ({', '.join(constants)},))",
+        f"    _plan.run({arguments}, _packed, {outputs})",
+        count,
+    ]
 
 
 def _usable(name: str, device: Device) -> str:

@@ -199,6 +199,7 @@ class Op:
         return Plan(
             run=kernel.run,
             packs=kernel.packs,
+            form=kernel.packs.form(self._constants(args)) if kernel.packs else 0,
             templates=templates,
             shapes=point.shapes,
             dtypes=point.output_dtypes,
@@ -215,18 +216,19 @@ class Op:
             return _Miss(reason, message, point.output_dtypes)
         return _Miss(found.reason, found.message, point.output_dtypes)
 
+    def _constants(self, args: tuple[Any, ...]) -> list[torch.Tensor]:
+        return [a for i, a in zip(self._target.inputs, args, strict=True) if i.constant]
+
     def _run(self, plan: Plan, args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
         """A hit, without the haste."""
         outputs = tuple(torch.empty_like(template) for template in plan.templates)
-        constants = [a for i, a in zip(self._target.inputs, args, strict=True) if i.constant]
-        packed = () if plan.packs is None else (plan.packs.get(*constants),)
+        packed = () if plan.packs is None else (plan.packs.get(plan.form, self._constants(args)),)
         plan.run(*args, *packed, *outputs)
         self._hits += 1
         return outputs
 
     def _blame(self, args: tuple[Any, ...], error: Exception, plan: Plan) -> _Miss:
-        constants = [a for i, a in zip(self._target.inputs, args, strict=True) if i.constant]
-        if plan.packs is not None and any(c.is_inference() for c in constants):
+        if plan.packs is not None and any(c.is_inference() for c in self._constants(args)):
             message = "changes of a constant made under torch.inference_mode can't be noticed"
             return _Miss("untracked_constant", message, plan.dtypes)
         return _Miss("raised", f"the kernel raised {type(error).__name__}: {error}", plan.dtypes)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +22,15 @@ every_check = pytest.mark.parametrize(("target", "workload"), CHECKS, ids=[f"{t.
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
 Argument = torch.Tensor | int
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small work on a shared machine: waking a second thread costs more than it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def module(target: Target, file: str) -> ModuleType:

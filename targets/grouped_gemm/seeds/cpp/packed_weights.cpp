@@ -2,12 +2,11 @@
 // zeros. A tile reads them as one stream, of whole vectors only. PANEL chooses the precision of bf16 weights in
 // there: T keeps them small (widened at each use), float saves the widening and doubles the bytes.
 //
-// Work is divided without regard to groups: the rows are cut into SLICES equal slices a thread, each of which
-// finds the group that it starts in, and walks on from there.
-
-#include <tvm/ffi/tvm_ffi.h>
+// Work is divided without regard to groups: each thread takes an equal share of the rows, finds the group that its
+// share starts in, and walks on from there. At the next call the same weights are still in its cache.
 
 #include <omp.h>
+#include <tvm/ffi/tvm_ffi.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -20,10 +19,10 @@ namespace ffi = tvm::ffi;
 
 #define ROWS 6    // tunable ROWS: 6 4 5 8
 #define PAIRS 1   // tunable PAIRS: 1 2
-#define UNROLL 1  // tunable UNROLL: 1 2 4
-#define PANEL T   // tunable PANEL: T float
+#define UNROLL 2  // tunable UNROLL: 2 1 4
 #define AHEAD 1   // tunable AHEAD: 1 0 2
-static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+#define PANEL T   // tunable PANEL: T float
+static_assert(ROWS * PAIRS <= 12, "ROWS * PAIRS must be at most 12: a tile has to fit into the registers");
 
 #if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64;
@@ -32,8 +31,8 @@ constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;
 #endif
-constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+constexpr int STEPS = UNROLL;                // a pragma takes a constant, not a macro
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
 
@@ -86,7 +85,7 @@ inline void store(bf16* p, const Pair& x) {
   std::memcpy(p, &words, sizeof words);
 }
 
-// The last, incomplete pair of a row goes through a buffer.
+// The last, incomplete pair of a row goes through a buffer: memory ends with the tensor.
 template <class T>
 void store(T* p, const Pair& x, int64_t columns) {
   T row[WIDTH];
@@ -94,12 +93,12 @@ void store(T* p, const Pair& x, int64_t columns) {
   std::memcpy(p, row, columns * sizeof(T));
 }
 
-// out[R, V panels] = a[R, K] @ b, whose panels lie K * WIDTH apart; `columns` of the last panel exist.
+// out[R, V panels] = a[R, K] @ b; `rest` columns of the last panel exist.
 template <int R, int V, class P, class T>
-void tile(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t columns) {
+void tile(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t rest) {
   Pair sum[R][V] = {};
-#pragma GCC unroll steps
-  for (int64_t k = 0; k < K; ++k) {
+#pragma GCC unroll STEPS
+  for (int64_t k = 0; k < K; ++k)
     for (int v = 0; v < V; ++v) {
       const Pair x = load(b + (v * K + k) * WIDTH);
       for (int r = 0; r < R; ++r) {
@@ -107,30 +106,30 @@ void tile(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t colu
         sum[r][v].b += a[r * K + k] * x.b;
       }
     }
-  }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) {
       T* to = out + r * N + v * WIDTH;
-      if (v < V - 1 || columns == WIDTH) store(to, sum[r][v]);
-      else store(to, sum[r][v], columns);
+      if (v < V - 1 || rest >= WIDTH) store(to, sum[r][v]);
+      else store(to, sum[r][v], rest);
     }
 }
 
 // Columns n to N of R rows: tiles of V panels, then of half as many.
 template <int R, int V, class P, class T>
 void columns(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t n) {
-  for (; n + (V - 1) * WIDTH < N; n += V * WIDTH)
-    tile<R, V>(a, b + n * K, out + n, K, N, std::min<int64_t>(WIDTH, N - n - (V - 1) * WIDTH));
-  if (V > 1) columns<R, (V + 1) / 2>(a, b, out, K, N, n);
+  constexpr int others = (V - 1) * WIDTH;
+  for (; n + others < N; n += V * WIDTH) tile<R, V>(a, b + n * K, out + n, K, N, N - n - others);
+  if constexpr (V > 1) columns<R, V / 2>(a, b, out, K, N, n);
 }
 
-// R counts down to the number of rows that is wanted. Few rows have few chains of multiply-adds to hide their
-// latency behind: their tiles are wider.
-template <int R = ROWS, class P, class T>
+// All columns of `rows` rows, by tiles of just that height. Few rows have few chains of multiply-adds to hide
+// their latency behind: their tiles are wider.
+template <int R, class P, class T>
 void row_block(int64_t rows, const float* a, const P* b, T* out, int64_t K, int64_t N) {
-  constexpr int wide = R == 1 ? 4 : R <= 3 ? 2 : 1;
-  if (R > 1 && rows < R) return row_block<(R > 1 ? R - 1 : 1)>(rows, a, b, out, K, N);
-  columns<R, std::max(PAIRS, wide)>(a, b, out, K, N, 0);
+  if constexpr (R > 1) {
+    if (rows < R) return row_block<R - 1>(rows, a, b, out, K, N);
+  }
+  columns<R, std::max(PAIRS, R == 1 ? 4 : R <= 3 ? 2 : 1)>(a, b, out, K, N, 0);
 }
 
 inline const float* widen(const float* a, int64_t, float*) { return a; }
@@ -143,7 +142,7 @@ inline const float* widen(const bf16* a, int64_t count, float* scratch) {
 // Asks for memory before it is needed; an address behind the tensor does no harm.
 template <class T>
 void fetch(const T* p, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
+  for (int64_t i = 0; AHEAD && i < count; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
 }
 
 struct Allocator {
@@ -151,31 +150,31 @@ struct Allocator {
   void FreeData(DLTensor* t) { std::free(t->data); }
 };
 
-// Element i of a panel's row in fp32 has to be the column that a Pair of T would have there.
+inline void assign(float x, float& y) { y = x; }
+inline void assign(bf16 x, bf16& y) { y = x; }
+inline void assign(bf16 x, float& y) { y = widen(x); }
+
+// The column at place i of a panel: a bf16 pair has its even columns first, so its fp32 panel must too.
 template <class P, class T>
 int64_t column(int64_t i) {
   if (std::is_same_v<P, T>) return i;
   return i < WIDTH / 2 ? 2 * i : 2 * (i - WIDTH / 2) + 1;
 }
 
-inline void assign(float x, float& y) { y = x; }
-inline void assign(bf16 x, bf16& y) { y = x; }
-inline void assign(bf16 x, float& y) { y = widen(x); }
-
 template <class T>
 ffi::Tensor pack(ffi::TensorView b) {
   using P = PANEL;
   const int64_t G = b.size(0), K = b.size(1), N = b.size(2), panels = (N + WIDTH - 1) / WIDTH;
-  const DLDataType type = sizeof(P) == 2 ? b.dtype() : DLDataType{kDLFloat, 32, 1};
+  const DLDataType type = std::is_same_v<P, T> ? b.dtype() : DLDataType{kDLFloat, 32, 1};
   ffi::Tensor packed = ffi::Tensor::FromNDAlloc(Allocator(), {G, panels, K, WIDTH}, type, b.device());
   const T* from = static_cast<const T*>(b.data_ptr());
   P* to = static_cast<P*>(packed.data_ptr());
-  for (int64_t g = 0; g < G; ++g)
+  for (int64_t g = 0; g < G; ++g, from += K * N)
     for (int64_t p = 0; p < panels; ++p)
       for (int64_t k = 0; k < K; ++k)
         for (int64_t i = 0; i < WIDTH; ++i) {
           const int64_t n = p * WIDTH + column<P, T>(i);
-          assign(n < N ? from[(g * K + k) * N + n] : T{}, *to++);
+          assign(n < N ? from[k * N + n] : T{}, *to++);
         }
   return packed;
 }
@@ -196,19 +195,17 @@ void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView packe
   {
     std::vector<float> scratch(ROWS * K);
     const int64_t shares = omp_get_num_threads(), share = omp_get_thread_num();
+    const int64_t end = M * (share + 1) / shares;
     int64_t first = M * share / shares;
-    const int64_t last = M * (share + 1) / shares;
     int64_t g = std::upper_bound(offset, offset + G + 1, first) - offset - 1;
-    for (; first < last; first = offset[++g]) {
-      const int64_t size = std::min(last, offset[g + 1]) - first, blocks = (size + ROWS - 1) / ROWS;
+    for (; first < end; first = offset[++g]) {
+      const int64_t size = std::min(end, offset[g + 1]) - first, blocks = (size + ROWS - 1) / ROWS;
       for (int64_t i = 0; i < blocks; ++i) {
         const int64_t row = first + size * i / blocks, count = first + size * (i + 1) / blocks - row;
-        if (AHEAD) {
-          fetch(rows + (row + AHEAD * ROWS) * K, count * K);
-          fetch(result + (row + AHEAD * ROWS) * N, count * N);
-        }
+        fetch(rows + (row + AHEAD * ROWS) * K, count * K);
+        fetch(result + (row + AHEAD * ROWS) * N, count * N);
         const float* block = widen(rows + row * K, count * K, scratch.data());
-        row_block(count, block, weights + g * group_size, result + row * N, K, N);
+        row_block<ROWS>(count, block, weights + g * group_size, result + row * N, K, N);
       }
     }
   }

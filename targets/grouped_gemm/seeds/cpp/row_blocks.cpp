@@ -15,12 +15,13 @@
 
 namespace ffi = tvm::ffi;
 
-#define ROWS 6           // tunable ROWS: 6 4 5 8
-#define PAIRS 1          // tunable PAIRS: 1 2
-#define UNROLL 1         // tunable UNROLL: 1 2 4
-#define TASK 48          // tunable TASK: 48 24 96 192
+#define ROWS 6    // tunable ROWS: 6 4 5 8
+#define PAIRS 1   // tunable PAIRS: 1 2
+#define UNROLL 2  // tunable UNROLL: 2 1 4
+#define TASK 48   // tunable TASK: 48 24 96 192
+// Static tasks give a thread the same groups at each call: their weights are still in its cache.
 #define SCHEDULE static  // tunable SCHEDULE: static dynamic guided
-static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+static_assert(ROWS * PAIRS <= 12, "ROWS * PAIRS must be at most 12: a tile has to fit into the registers");
 
 #if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64;
@@ -29,14 +30,23 @@ constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;
 #endif
-constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+constexpr int STEPS = UNROLL;                // a pragma takes a constant, not a macro
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
 
 struct bf16 {
   uint16_t bits;
 };
+
+inline float widen(float x) { return x; }
+
+inline float widen(bf16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
 
 // WIDTH neighbouring columns. In fp32 two halves; in bf16 the even and the odd columns, since a 32-bit word
 // that holds two bf16 widens by one shift and one mask, and narrows the same way: no shuffles.
@@ -89,24 +99,23 @@ void store(T* p, const Pair& x, int64_t columns) {
   std::memcpy(p, row, columns * sizeof(T));
 }
 
-// out[R, V pairs] = a[R, K] @ b[K, V pairs]; `columns` says how many there are in a pair that isn't WHOLE.
+// out[R, V pairs] = a[R, K] @ b[K, V pairs]; a pair that isn't WHOLE has `rest` columns.
 template <int R, int V, bool WHOLE, class T>
-void tile(const float* a, const T* b, T* out, int64_t K, int64_t N, int64_t columns) {
+void tile(const float* a, const T* b, T* out, int64_t K, int64_t N, int64_t rest) {
   Pair sum[R][V] = {};
-#pragma GCC unroll steps
-  for (int64_t k = 0; k < K; ++k, b += N) {
+#pragma GCC unroll STEPS
+  for (int64_t k = 0; k < K; ++k, b += N)
     for (int v = 0; v < V; ++v) {
-      const Pair x = WHOLE ? load(b + v * WIDTH) : load(b, columns);
+      const Pair x = WHOLE ? load(b + v * WIDTH) : load(b, rest);
       for (int r = 0; r < R; ++r) {
         sum[r][v].a += a[r * K + k] * x.a;
         sum[r][v].b += a[r * K + k] * x.b;
       }
     }
-  }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) {
       if (WHOLE) store(out + r * N + v * WIDTH, sum[r][v]);
-      else store(out + r * N, sum[r][v], columns);
+      else store(out + r * N, sum[r][v], rest);
     }
 }
 
@@ -114,30 +123,28 @@ void tile(const float* a, const T* b, T* out, int64_t K, int64_t N, int64_t colu
 template <int R, int V, class T>
 void columns(const float* a, const T* b, T* out, int64_t K, int64_t N, int64_t n) {
   for (; n + V * WIDTH <= N; n += V * WIDTH) tile<R, V, true>(a, b + n, out + n, K, N, 0);
-  if (V > 1) columns<R, (V + 1) / 2>(a, b, out, K, N, n);
+  if constexpr (V > 1) columns<R, V / 2>(a, b, out, K, N, n);
   else if (n < N) tile<R, 1, false>(a, b + n, out + n, K, N, N - n);
 }
 
-// R counts down to the number of rows that is wanted.
-template <int R = ROWS, class T>
+// All columns of `rows` rows, by tiles of just that height.
+template <int R, class T>
 void row_block(int64_t rows, const float* a, const T* b, T* out, int64_t K, int64_t N) {
-  constexpr int wide = R == 1 ? 4 : R <= 3 ? 2 : 1;
-  if (R > 1 && rows < R) return row_block<(R > 1 ? R - 1 : 1)>(rows, a, b, out, K, N);
-  columns<R, std::max(PAIRS, wide)>(a, b, out, K, N, 0);
+  if constexpr (R > 1) {
+    if (rows < R) return row_block<R - 1>(rows, a, b, out, K, N);
+  }
+  columns<R, std::max(PAIRS, R == 1 ? 4 : R <= 3 ? 2 : 1)>(a, b, out, K, N, 0);
 }
 
 inline const float* widen(const float* a, int64_t, float*) { return a; }
 
 inline const float* widen(const bf16* a, int64_t count, float* scratch) {
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t bits = uint32_t(a[i].bits) << 16;
-    std::memcpy(scratch + i, &bits, 4);
-  }
+  for (int64_t i = 0; i < count; ++i) scratch[i] = widen(a[i]);
   return scratch;
 }
 
 struct Task {
-  int64_t group, first, last;  // rows
+  int64_t group, first, last;  // rows of one group
 };
 
 template <class T>
@@ -164,7 +171,7 @@ void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView b, ff
       for (int64_t i = 0; i < blocks; ++i) {
         const int64_t row = first + size * i / blocks, count = first + size * (i + 1) / blocks - row;
         const float* block = widen(rows + row * K, count * K, scratch.data());
-        row_block(count, block, weights + g * K * N, result + row * N, K, N);
+        row_block<ROWS>(count, block, weights + g * K * N, result + row * N, K, N);
       }
     }
   }

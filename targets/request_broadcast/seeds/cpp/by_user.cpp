@@ -2,7 +2,8 @@
 // when it meets a new user, and starts every candidate of that user from it: the block stays in the first-level
 // cache. There is no table, no barrier and no second loop; only a user that two threads share is computed twice.
 //
-// `prepare` packs both weights once. The register tile is that of fused_users.cpp.
+// `prepare` packs both weights once, in blocks of nearly equal height (43 rows become 5, 5, 6, 5, ...): a last
+// block of one row would cost almost as much as a full one. The register tile is that of fused_users.cpp.
 
 #include <omp.h>
 #include <tvm/ffi/tvm_ffi.h>
@@ -11,16 +12,15 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 namespace ffi = tvm::ffi;
 
-#define ROWS 6   // tunable ROWS: 6 3 4 5 8
-#define PAIRS 1  // tunable PAIRS: 1 2
-#define UNROLL 2 // tunable UNROLL: 2 1 4
-#define AHEAD 1  // tunable AHEAD: 1 0 2
-static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+#define ROWS 6    // tunable ROWS: 6 3 4 5 8
+#define PAIRS 1   // tunable PAIRS: 1 2
+#define UNROLL 2  // tunable UNROLL: 2 1 4
+#define AHEAD 1   // tunable AHEAD: 1 0 2
+static_assert(ROWS * PAIRS <= 12, "ROWS * PAIRS must be at most 12: a tile has to fit into the registers");
 
 #if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64;
@@ -29,14 +29,23 @@ constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;
 #endif
-constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+constexpr int STEPS = UNROLL;                // a pragma takes a constant, not a macro
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
 
 struct bf16 {
   uint16_t bits;
 };
+
+inline float widen(float x) { return x; }
+
+inline float widen(bf16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
 
 // WIDTH neighbouring columns. In fp32 two halves; in bf16 the even and the odd columns, since a 32-bit word
 // that holds two bf16 widens by one shift and one mask, and narrows the same way: no shuffles.
@@ -76,44 +85,41 @@ inline void store(bf16* p, const Pair& x) {
 
 // Memory ends with the tensor: the last, incomplete pair of a row goes through a buffer.
 template <class T>
-Pair load(const T* p, int columns) {
+Pair load(const T* p, int64_t columns) {
   T row[WIDTH] = {};
   std::memcpy(row, p, columns * sizeof(T));
   return load(row);
 }
 
 template <class T>
-void store(T* p, const Pair& x, int columns) {
+void store(T* p, const Pair& x, int64_t columns) {
   T row[WIDTH];
   store(row, x);
   std::memcpy(p, row, columns * sizeof(T));
 }
 
-enum class Part { USER, CANDIDATE };
-
-// One product w[M, K] @ e[K, N] with what it starts from or ends in.
+// block[M, N] = w[M, K] @ e[K, N] for a user; out[M, N] = block[M, N] + w[M, K] @ e[K, N] for a candidate.
 template <class T>
 struct Product {
   const float* w;  // packed
   const T* e;
-  Pair* block;  // [M, ceil(N / WIDTH)]: written for a user, the starting value for a candidate
-  T* out;       // [M, N], for a candidate
+  Pair* block;  // rows of ceil(N / WIDTH) pairs
+  T* out;       // null for a user
   int64_t M, K, N;
 };
 
-template <Part PART, int R, int V, bool WHOLE, class T>
+template <int R, int V, bool WHOLE, class T>
 void tile(const Product<T>& p, int64_t row, int64_t pair) {
-  const int64_t stride = (p.N + WIDTH - 1) / WIDTH;
-  const int rest = int(p.N - pair * WIDTH);
+  const int64_t stride = (p.N + WIDTH - 1) / WIDTH, rest = p.N - pair * WIDTH;
   Pair* block = p.block + row * stride + pair;
   Pair sum[R][V];
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sum[r][v] = PART == Part::USER ? Pair{} : block[r * stride + v];
+    for (int v = 0; v < V; ++v) sum[r][v] = p.out ? block[r * stride + v] : Pair{};
 
   const float* w = p.w + row * p.K;
   const T* e = p.e + pair * WIDTH;
-#pragma GCC unroll steps
-  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N) {
+#pragma GCC unroll STEPS
+  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N)
     for (int v = 0; v < V; ++v) {
       const Pair x = WHOLE ? load(e + v * WIDTH) : load(e, rest);
       for (int r = 0; r < R; ++r) {
@@ -121,38 +127,36 @@ void tile(const Product<T>& p, int64_t row, int64_t pair) {
         sum[r][v].b += w[r] * x.b;
       }
     }
-  }
 
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) {
       T* out = p.out + (row + r) * p.N + (pair + v) * WIDTH;
-      if (PART == Part::USER) block[r * stride + v] = sum[r][v];
+      if (!p.out) block[r * stride + v] = sum[r][v];
       else if (WHOLE) store(out, sum[r][v]);
       else store(out, sum[r][v], rest);
     }
 }
 
-// All columns of `rows` rows. R counts down to the number that is wanted.
-template <Part PART, int R = ROWS, class T>
-void row_block(const Product<T>& p, int64_t row, int64_t rows) {
-  if (R > 1 && rows < R) return row_block<PART, (R > 1 ? R - 1 : 1)>(p, row, rows);
+// All columns of `rows` rows, by the tile of just that height.
+template <int R, class T>
+void rows_by_columns(const Product<T>& p, int64_t row, int64_t rows) {
+  if constexpr (R > 1) {
+    if (rows < R) return rows_by_columns<R - 1>(p, row, rows);
+  }
   const int64_t whole = p.N / WIDTH;
   int64_t pair = 0;
-  for (; pair + PAIRS <= whole; pair += PAIRS) tile<PART, R, PAIRS, true>(p, row, pair);
-  for (; pair < whole; ++pair) tile<PART, R, 1, true>(p, row, pair);
-  if (whole * WIDTH < p.N) tile<PART, R, 1, false>(p, row, whole);
+  for (; pair + PAIRS <= whole; pair += PAIRS) tile<R, PAIRS, true>(p, row, pair);
+  for (; pair < whole; ++pair) tile<R, 1, true>(p, row, pair);
+  if (whole * WIDTH < p.N) tile<R, 1, false>(p, row, whole);
 }
 
 inline int64_t block_count(int64_t M) { return (M + ROWS - 1) / ROWS; }
 inline int64_t block_row(int64_t M, int64_t i) { return M * i / block_count(M); }
 
-inline float widen(float x) { return x; }
-
-inline float widen(bf16 x) {
-  uint32_t bits = uint32_t(x.bits) << 16;
-  float y;
-  std::memcpy(&y, &bits, 4);
-  return y;
+template <class T>
+void row_block(const Product<T>& p, int64_t i) {
+  const int64_t row = block_row(p.M, i);
+  rows_by_columns<ROWS>(p, row, block_row(p.M, i + 1) - row);
 }
 
 // Block i of w[M, K], k by k: what a tile reads at each k lies together.
@@ -175,29 +179,30 @@ struct Allocator {
   void FreeData(DLTensor* t) { std::free(t->data); }
 };
 
-// Both weights in fp32, one after the other: first the candidate's, then the user's.
-ffi::Tensor prepare(ffi::TensorView w_cand, ffi::TensorView w_user) {
+// Both weights in fp32, one after the other: the candidate's, then the user's.
+template <class T>
+ffi::Tensor pack_both(ffi::TensorView w_cand, ffi::TensorView w_user) {
   const int64_t M = w_cand.size(0), Kc = w_cand.size(1), Ku = w_user.size(1);
   const DLDataType fp32{kDLFloat, 32, 1};
   ffi::Tensor packed = ffi::Tensor::FromNDAlloc(Allocator(), {M * (Kc + Ku)}, fp32, w_cand.device());
   float* to = static_cast<float*>(packed.data_ptr());
-  const auto both = [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    for (int64_t i = 0; i < block_count(M); ++i) {
-      pack(static_cast<const T*>(w_cand.data_ptr()), to, M, Kc, i);
-      pack(static_cast<const T*>(w_user.data_ptr()), to + M * Kc, M, Ku, i);
-    }
-  };
-  w_cand.dtype().bits == 16 ? both((bf16*)nullptr) : both((float*)nullptr);
+  for (int64_t i = 0; i < block_count(M); ++i) {
+    pack(static_cast<const T*>(w_cand.data_ptr()), to, M, Kc, i);
+    pack(static_cast<const T*>(w_user.data_ptr()), to + M * Kc, M, Ku, i);
+  }
   return packed;
 }
 
-// Candidates by user: a counting sort.
-std::vector<int64_t> sorted(const int64_t* owner, int64_t C, int64_t U) {
-  std::vector<int64_t> next(U + 1, 0), order(C);
-  for (int64_t c = 0; c < C; ++c) ++next[owner[c] + 1];
-  for (int64_t u = 0; u < U; ++u) next[u + 1] += next[u];
-  for (int64_t c = 0; c < C; ++c) order[next[owner[c]]++] = c;
+ffi::Tensor prepare(ffi::TensorView w_cand, ffi::TensorView w_user) {
+  return (w_cand.dtype().bits == 16 ? pack_both<bf16> : pack_both<float>)(w_cand, w_user);
+}
+
+// The candidates, those of the first user first: a counting sort.
+std::vector<int64_t> ordered(const int64_t* owner, int64_t C, int64_t U) {
+  std::vector<int64_t> place(U + 1, 0), order(C);
+  for (int64_t c = 0; c < C; ++c) ++place[owner[c] + 1];
+  for (int64_t u = 0; u < U; ++u) place[u + 1] += place[u];
+  for (int64_t c = 0; c < C; ++c) order[place[owner[c]]++] = c;
   return order;
 }
 
@@ -214,7 +219,7 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
   T* result = static_cast<T*>(out.data_ptr());
 
   const int64_t blocks = block_count(M);
-  const std::vector<int64_t> order = sorted(owner, C, U);
+  const std::vector<int64_t> order = ordered(owner, C, U);
 #pragma omp parallel
   {
     std::vector<Pair> block(M * ((N + WIDTH - 1) / WIDTH));
@@ -225,14 +230,12 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
       const int64_t c = order[j], next = order[std::min(j + AHEAD, last - 1)];
       if (owner[c] != user) {
         user = owner[c];
-        const Product<T> p{wu, users + user * Ku * N, block.data(), nullptr, M, Ku, N};
         for (int64_t i = 0; i < blocks; ++i)
-          row_block<Part::USER>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
+          row_block<T>({wu, users + user * Ku * N, block.data(), nullptr, M, Ku, N}, i);
       }
-      const Product<T> p{wc, candidates + c * Kc * N, block.data(), result + c * M * N, M, Kc, N};
       for (int64_t i = 0; i < blocks; ++i) {
         fetch(candidates + next * Kc * N, Kc * N * i / blocks, Kc * N * (i + 1) / blocks);
-        row_block<Part::CANDIDATE>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
+        row_block<T>({wc, candidates + c * Kc * N, block.data(), result + c * M * N, M, Kc, N}, i);
       }
     }
   }

@@ -18,7 +18,7 @@ namespace ffi = tvm::ffi;
 #define UNROLL 2         // tunable UNROLL: 2 1 4
 #define AHEAD 1          // tunable AHEAD: 1 0 2
 #define SCHEDULE static  // tunable SCHEDULE: static dynamic guided
-static_assert(ROWS * PAIRS <= 12, "the tile needs more registers than any vector unit has");
+static_assert(ROWS * PAIRS <= 12, "ROWS * PAIRS must be at most 12: a tile has to fit into the registers");
 
 #if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64;
@@ -27,14 +27,23 @@ constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;
 #endif
-constexpr int steps = UNROLL;                // a macro isn't expanded inside the pragma
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
+constexpr int STEPS = UNROLL;                // a pragma takes a constant, not a macro
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
 
 struct bf16 {
   uint16_t bits;
 };
+
+inline float widen(float x) { return x; }
+
+inline float widen(bf16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
 
 // WIDTH neighbouring columns. In fp32 two halves; in bf16 the even and the odd columns, since a 32-bit word
 // that holds two bf16 widens by one shift and one mask, and narrows the same way: no shuffles.
@@ -74,44 +83,41 @@ inline void store(bf16* p, const Pair& x) {
 
 // Memory ends with the tensor: the last, incomplete pair of a row goes through a buffer.
 template <class T>
-Pair load(const T* p, int columns) {
+Pair load(const T* p, int64_t columns) {
   T row[WIDTH] = {};
   std::memcpy(row, p, columns * sizeof(T));
   return load(row);
 }
 
 template <class T>
-void store(T* p, const Pair& x, int columns) {
+void store(T* p, const Pair& x, int64_t columns) {
   T row[WIDTH];
   store(row, x);
   std::memcpy(p, row, columns * sizeof(T));
 }
 
-enum class Part { USER, CANDIDATE };
-
-// One product w[M, K] @ e[K, N] with what it starts from or ends in.
+// block[M, N] = w[M, K] @ e[K, N] for a user; out[M, N] = block[M, N] + w[M, K] @ e[K, N] for a candidate.
 template <class T>
 struct Product {
   const float* w;  // packed
   const T* e;
-  Pair* block;  // [M, ceil(N / WIDTH)]: written for a user, the starting value for a candidate
-  T* out;       // [M, N], for a candidate
+  Pair* block;  // rows of ceil(N / WIDTH) pairs
+  T* out;       // null for a user
   int64_t M, K, N;
 };
 
-template <Part PART, int R, int V, bool WHOLE, class T>
+template <int R, int V, bool WHOLE, class T>
 void tile(const Product<T>& p, int64_t row, int64_t pair) {
-  const int64_t stride = (p.N + WIDTH - 1) / WIDTH;
-  const int rest = int(p.N - pair * WIDTH);
+  const int64_t stride = (p.N + WIDTH - 1) / WIDTH, rest = p.N - pair * WIDTH;
   Pair* block = p.block + row * stride + pair;
   Pair sum[R][V];
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sum[r][v] = PART == Part::USER ? Pair{} : block[r * stride + v];
+    for (int v = 0; v < V; ++v) sum[r][v] = p.out ? block[r * stride + v] : Pair{};
 
   const float* w = p.w + row * p.K;
   const T* e = p.e + pair * WIDTH;
-#pragma GCC unroll steps
-  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N) {
+#pragma GCC unroll STEPS
+  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N)
     for (int v = 0; v < V; ++v) {
       const Pair x = WHOLE ? load(e + v * WIDTH) : load(e, rest);
       for (int r = 0; r < R; ++r) {
@@ -119,38 +125,36 @@ void tile(const Product<T>& p, int64_t row, int64_t pair) {
         sum[r][v].b += w[r] * x.b;
       }
     }
-  }
 
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) {
       T* out = p.out + (row + r) * p.N + (pair + v) * WIDTH;
-      if (PART == Part::USER) block[r * stride + v] = sum[r][v];
+      if (!p.out) block[r * stride + v] = sum[r][v];
       else if (WHOLE) store(out, sum[r][v]);
       else store(out, sum[r][v], rest);
     }
 }
 
-// All columns of `rows` rows. R counts down to the number that is wanted.
-template <Part PART, int R = ROWS, class T>
-void row_block(const Product<T>& p, int64_t row, int64_t rows) {
-  if (R > 1 && rows < R) return row_block<PART, (R > 1 ? R - 1 : 1)>(p, row, rows);
+// All columns of `rows` rows, by the tile of just that height.
+template <int R, class T>
+void rows_by_columns(const Product<T>& p, int64_t row, int64_t rows) {
+  if constexpr (R > 1) {
+    if (rows < R) return rows_by_columns<R - 1>(p, row, rows);
+  }
   const int64_t whole = p.N / WIDTH;
   int64_t pair = 0;
-  for (; pair + PAIRS <= whole; pair += PAIRS) tile<PART, R, PAIRS, true>(p, row, pair);
-  for (; pair < whole; ++pair) tile<PART, R, 1, true>(p, row, pair);
-  if (whole * WIDTH < p.N) tile<PART, R, 1, false>(p, row, whole);
+  for (; pair + PAIRS <= whole; pair += PAIRS) tile<R, PAIRS, true>(p, row, pair);
+  for (; pair < whole; ++pair) tile<R, 1, true>(p, row, pair);
+  if (whole * WIDTH < p.N) tile<R, 1, false>(p, row, whole);
 }
 
 inline int64_t block_count(int64_t M) { return (M + ROWS - 1) / ROWS; }
 inline int64_t block_row(int64_t M, int64_t i) { return M * i / block_count(M); }
 
-inline float widen(float x) { return x; }
-
-inline float widen(bf16 x) {
-  uint32_t bits = uint32_t(x.bits) << 16;
-  float y;
-  std::memcpy(&y, &bits, 4);
-  return y;
+template <class T>
+void row_block(const Product<T>& p, int64_t i) {
+  const int64_t row = block_row(p.M, i);
+  rows_by_columns<ROWS>(p, row, block_row(p.M, i + 1) - row);
 }
 
 // Block i of w[M, K], k by k: what a tile reads at each k lies together.
@@ -188,20 +192,18 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
       pack(static_cast<const T*>(w_cand.data_ptr()), wc.data(), M, Kc, i);
       pack(static_cast<const T*>(w_user.data_ptr()), wu.data(), M, Ku, i);
     }
-    // Users are few: with their row blocks there are enough tasks for all threads.
+    // Users are few: only with their row blocks are there enough tasks for all threads.
 #pragma omp for collapse(2) schedule(static)
     for (int64_t u = 0; u < U; ++u)
-      for (int64_t i = 0; i < blocks; ++i) {
-        const Product<T> p{wu.data(), users + u * Ku * N, &table[u * block_size], nullptr, M, Ku, N};
-        row_block<Part::USER>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
-      }
+      for (int64_t i = 0; i < blocks; ++i)
+        row_block<T>({wu.data(), users + u * Ku * N, table.data() + u * block_size, nullptr, M, Ku, N}, i);
 #pragma omp for schedule(SCHEDULE)
     for (int64_t c = 0; c < C; ++c) {
-      Pair* start = &table[owner[c] * block_size];
-      const Product<T> p{wc.data(), candidates + c * Kc * N, start, result + c * M * N, M, Kc, N};
+      const T* e = candidates + c * Kc * N;
+      Pair* block = table.data() + owner[c] * block_size;
       for (int64_t i = 0; i < blocks; ++i) {
-        fetch(p.e + AHEAD * Kc * N, Kc * N * i / blocks, Kc * N * (i + 1) / blocks);
-        row_block<Part::CANDIDATE>(p, block_row(M, i), block_row(M, i + 1) - block_row(M, i));
+        fetch(e + AHEAD * Kc * N, Kc * N * i / blocks, Kc * N * (i + 1) / blocks);
+        row_block<T>({wc.data(), e, block, result + c * M * N, M, Kc, N}, i);
       }
     }
   }

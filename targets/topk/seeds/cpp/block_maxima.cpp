@@ -22,6 +22,8 @@
 
 namespace ffi = tvm::ffi;
 
+namespace {
+
 static_assert(BLOCK >= 16 && (BLOCK & (BLOCK - 1)) == 0, "BLOCK must be a power of two, at least 16");
 constexpr int64_t kRankLimit = 1024;  // beyond it, comparing all pairs costs more than sorting
 
@@ -174,6 +176,8 @@ void select(ffi::TensorView x, int64_t k, ffi::TensorView out_values, ffi::Tenso
   for (int64_t b = 0; b < batch; ++b)
     select_row<Int, kMantissaBits>(rows + b * n, n, k, values + b * k, indices + b * k);
 }
+
+}  // namespace
 
 void run(ffi::TensorView x, int64_t k, ffi::TensorView values, ffi::TensorView indices) {
   if (x.dtype().bits == 32) return select<int32_t, 23>(x, k, values, indices);

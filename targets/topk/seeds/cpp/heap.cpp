@@ -14,9 +14,11 @@
 
 // tunable BLOCK: 32 16 64 128 1
 // tunable ARITY: 4 2 8
-// tunable SCHEDULE: static dynamic guided
+// tunable SCHEDULE: static dynamic
 
 namespace ffi = tvm::ffi;
+
+namespace {
 
 // The order of torch.topk as signed integers. Flipping the magnitude of negative numbers makes their bits ascend;
 // shifting everything down by the number of NaN patterns then makes -inf the least integer, and the NaNs that
@@ -84,6 +86,8 @@ void select(ffi::TensorView x, int64_t k, ffi::TensorView out_values, ffi::Tenso
   for (int64_t b = 0; b < batch; ++b)
     select_row<Int, kMantissaBits>(rows + b * n, n, k, values + b * k, indices + b * k);
 }
+
+}  // namespace
 
 void run(ffi::TensorView x, int64_t k, ffi::TensorView values, ffi::TensorView indices) {
   if (x.dtype().bits == 32) return select<int32_t, 23>(x, k, values, indices);

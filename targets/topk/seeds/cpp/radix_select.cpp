@@ -8,17 +8,19 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <type_traits>
 #include <vector>
 
 // tunable RADIX_BITS: 11 8 10 12
-// tunable FIRST: 1024 512 2048 4096
-// tunable BLOCK: 16 32 64
-// tunable SCHEDULE: static dynamic guided
+// tunable FIRST: 512 1024 2048
+// tunable BLOCK: 32 16 64
 
 namespace ffi = tvm::ffi;
+
+namespace {
 
 // The order of torch.topk as unsigned integers: positive numbers get a leading one, negative ones are inverted.
 // Shifting everything down by the number of NaN patterns then makes -inf zero, and the NaNs that carry a sign wrap
@@ -34,6 +36,7 @@ inline UInt key_of(UInt bits) {
 struct Scratch {
   std::vector<uint32_t> counts = std::vector<uint32_t>(1 << RADIX_BITS);
   std::vector<uint64_t> open, winners;  // key above place in the row; open ones may still win
+  std::vector<int64_t> promising;       // where the blocks begin that reach the floor
 };
 
 // The digit of the element that has rank `wanted` from the top; `wanted` becomes its rank within that digit.
@@ -44,36 +47,53 @@ inline uint32_t digit_of_rank(const std::vector<uint32_t>& counts, int64_t& want
   }
 }
 
+// Bit i is flags[i], which is 0 or 1. The product moves the lowest bits of eight bytes side by side to the top.
+inline uint64_t bits_of(const uint8_t (&flags)[BLOCK]) {
+  uint64_t bits = 0;
+  for (int i = 0; i < BLOCK; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, flags + i, 8);
+    bits |= (eight * 0x0102040810204080) >> 56 << i;
+  }
+  return bits;
+}
+
 // Counts by leading digit and collects all elements but those that k others exceed for sure. Returns how many.
 template <typename UInt, int kMantissaBits>
 int64_t count_and_collect(const UInt* row, int64_t n, int64_t k, Scratch& s) {
   constexpr auto key = key_of<UInt, kMantissaBits>;
   constexpr int kShift = 8 * sizeof(UInt) - RADIX_BITS;
-  if (static_cast<int64_t>(s.open.size()) <= n) s.open.resize(n + 1);
+  if (static_cast<int64_t>(s.open.size()) <= n) s.open.resize(n + 1), s.promising.resize(n / BLOCK + 1);
   std::fill(s.counts.begin(), s.counts.end(), 0);
-  uint32_t* counts = s.counts.data();
   uint64_t* open = s.open.data();
-  int64_t found = 0;
+  int64_t* promising = s.promising.data();
+  int64_t found = 0, counted = 0;
   UInt floor = 0;
-  const auto take = [&](int64_t i) {  // branchless: writes always, and moves on only if the element stays
-    const UInt own = key(row[i]);
-    open[found] = uint64_t{own} << 32 | static_cast<uint64_t>(i);
-    found += own >= floor;
-    counts[own >> kShift] += own >= floor;
-  };
-  int64_t refresh = std::max<int64_t>(FIRST, 2 * k), i = 0;
-  for (; i + BLOCK <= n; i += BLOCK) {
-    if (i >= refresh) {
-      int64_t rank = k;
-      floor = static_cast<UInt>(digit_of_rank(s.counts, rank) << kShift);
-      refresh = 2 * i;
-    }
-    UInt most = 0;
+  const auto take = [&](int64_t i) { open[found++] = uint64_t{key(row[i])} << 32 | static_cast<uint64_t>(i); };
+  // Stretches double, so the floor rises a few times in all; within one, blocks are first sorted out without a
+  // branch (which of them reach the floor can't be predicted), then looked into.
+  for (int64_t begin = 0, end = std::max<int64_t>(FIRST, 2 * k); begin < n; begin = end, end = 2 * end) {
+    end = std::min(end, n);
+    const int64_t whole = begin + (end - begin) / BLOCK * BLOCK;
+    int64_t blocks = 0;
+    for (int64_t i = begin; i < whole; i += BLOCK) {
+      UInt most = 0;
 #pragma omp simd reduction(max : most)
-    for (int64_t j = 0; j < BLOCK; ++j) most = std::max(most, key(row[i + j]));
-    for (int64_t j = 0; most >= floor && j < BLOCK; ++j) take(i + j);
+      for (int64_t j = 0; j < BLOCK; ++j) most = std::max(most, key(row[i + j]));
+      promising[blocks] = i;
+      blocks += most >= floor;
+    }
+    for (int64_t b = 0; b < blocks; ++b) {
+      uint8_t reaches[BLOCK];
+      for (int64_t j = 0; j < BLOCK; ++j) reaches[j] = key(row[promising[b] + j]) >= floor;
+      for (uint64_t hits = bits_of(reaches); hits; hits &= hits - 1) take(promising[b] + __builtin_ctzll(hits));
+    }
+    for (int64_t i = whole; i < end; ++i)
+      if (key(row[i]) >= floor) take(i);
+    for (; counted < found; ++counted) ++s.counts[open[counted] >> (32 + kShift)];
+    int64_t rank = k;
+    floor = static_cast<UInt>(digit_of_rank(s.counts, rank) << kShift);
   }
-  for (; i < n; ++i) take(i);
   return found;
 }
 
@@ -113,10 +133,12 @@ void select(ffi::TensorView x, int64_t k, ffi::TensorView out_values, ffi::Tenso
   const auto* rows = static_cast<const UInt*>(x.data_ptr());
   auto* values = static_cast<UInt*>(out_values.data_ptr());
   auto* indices = static_cast<int64_t*>(out_indices.data_ptr());
-#pragma omp parallel for schedule(SCHEDULE)
+#pragma omp parallel for schedule(static)
   for (int64_t b = 0; b < batch; ++b)
     select_row<UInt, kMantissaBits>(rows + b * n, n, k, values + b * k, indices + b * k);
 }
+
+}  // namespace
 
 void run(ffi::TensorView x, int64_t k, ffi::TensorView values, ffi::TensorView indices) {
   if (x.dtype().bits == 32) return select<uint32_t, 23>(x, k, values, indices);
