@@ -29,7 +29,11 @@ def certify(best: Candidate, run: Run, settings: Settings) -> Entry | Refused:
 
     The entry's domain is where it was measured to win; every loss is kept as evidence. Raises `JudgeError`.
     """
-    evaluation = _measure(best, run, settings)
+    return outcome(best, run, _measure(best, run, settings))
+
+
+def outcome(best: Candidate, run: Run, evaluation: Evaluation) -> Entry | Refused:
+    """What a certification's measurements amount to."""
     if isinstance(evaluation, Failed):
         said = "; ".join(d.message for d in evaluation.diagnostics)
         return Refused(

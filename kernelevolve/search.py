@@ -244,8 +244,8 @@ class Session:
     def _loop(self, executor: Executor, listen: Listener) -> None:
         state = self._state
         while True:
-            while self._may_ask() and len(state.flights) < executor.concurrency:
-                self._ask(executor)
+            while self._may_ask() and len(state.flights) < executor.concurrency and self._ask(executor):
+                pass
             self._tell(listen, "searching" if state.under_way("search") or self._may_ask() else "confirming")
             if not state.flights:
                 return
@@ -259,8 +259,11 @@ class Session:
         left = self.spec.evals - state.evaluated - state.under_way("search")
         return left > 0 and not late and not state.exhausted
 
-    def _ask(self, executor: Executor) -> None:
-        """One step: plan, brief, proposal, candidate, job. Everything is stored before it is acted on."""
+    def _ask(self, executor: Executor) -> bool:
+        """One step: plan, brief, proposal, candidate, job; False where the proposer has nothing to say just now.
+
+        Everything is stored before it is acted on.
+        """
         spec, state = self.spec, self._state
         number = state.next_number
         plan = self._policy.ask()
@@ -272,7 +275,7 @@ class Session:
         if proposal is None:
             # What is under way may still open something up; with nothing under way the space is walked.
             state.exhausted = not state.flights
-            return
+            return False
         state.next_number += 1
         findings = self._language.admit(proposal.files)
         candidate = None if findings else _candidate(proposal)
@@ -283,6 +286,7 @@ class Session:
             state.failed += 1
         else:
             self._submit(executor, number, candidate, "search")
+        return True
 
     def _refused(self, proposal: Proposal) -> Failed:
         findings = self._language.admit(proposal.files)

@@ -1,6 +1,6 @@
 """The commands `search` and `eval`: find a kernel, or judge one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -30,10 +30,11 @@ from kernelevolve.cli.progress import follow
 from kernelevolve.cli.runs import write_report
 from kernelevolve.cli.summary import most_frequent_baseline
 from kernelevolve.errors import UsageError
-from kernelevolve.schema import Entry, Evaluation, Parent, Passed
+from kernelevolve.schema import Candidate, Entry, Evaluation, Parent, Passed, Refused, Run
 from kernelevolve.settings import Settings
 
 if TYPE_CHECKING:
+    from kernelevolve.registry.local import LocalRegistry
     from kernelevolve.search import SearchResult, Session
 
 CANDIDATE_FAILED, NO_WIN, INTERRUPTED = 3, 4, 130
@@ -166,16 +167,39 @@ def _certify(session: "Session", result: "SearchResult", chosen: Settings) -> tu
     from kernelevolve.runs import Runs
     from kernelevolve.store import SqlStore
 
+    registry, candidate = LocalRegistry(chosen.registry), result.best.candidate
     with SqlStore.open(Runs(chosen.runs).database) as store:
         run = store.run(result.run)
-    output.note("certifying on held-out workloads")
-    outcome = certify(result.best.candidate, run, chosen)
+        outcome = _earlier(candidate, run, store.evaluations(result.run, "certify"), registry)
+    if outcome is None:
+        output.note("certifying on held-out workloads")
+        outcome = certify(candidate, run, chosen)
     if not isinstance(outcome, Entry):
-        session.conclude(outcome, outcome.message)
+        _conclude(session, run, outcome, outcome.message)
         return "refused", None, outcome.message
-    path = LocalRegistry(chosen.registry).publish(outcome)
-    session.conclude(outcome, str(path))
+    path = registry.publish(outcome)
+    _conclude(session, run, outcome, str(path))
     return "certified", path, f"published as {path}"
+
+
+def _earlier(
+    candidate: Candidate, run: Run, evaluations: Sequence[Evaluation], registry: "LocalRegistry"
+) -> Entry | Refused | None:
+    """What an earlier sitting of the run came to with this candidate: a run is certified once."""
+    from kernelevolve.certify import outcome
+
+    for stored in registry.entries(run.spec.target.name, run.spec.hardware.key):
+        if stored.entry.provenance.run == run.spec.run and stored.entry.candidate == candidate:
+            return stored.entry
+    said = [outcome(candidate, run, e) for e in evaluations if e.candidate == candidate.digest]
+    return next((o for o in said if isinstance(o, Refused)), None)
+
+
+def _conclude(session: "Session", run: Run, outcome: Entry | Refused, detail: str) -> None:
+    """Write the outcome down, unless an earlier sitting has."""
+    kind = "certified" if isinstance(outcome, Entry) else "refused"
+    if not any((event.kind, event.detail) == (kind, detail) for event in run.events):
+        session.conclude(outcome, detail)
 
 
 def _best(parent: Parent | None) -> Passed | None:

@@ -5,11 +5,14 @@ import logging
 import multiprocessing
 import os
 import signal
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from queue import SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+J = TypeVar("J", Job, CalibrationJob)
+A = TypeVar("A", Evaluation, Calibration)
+
 
 class LocalExecutor:
-    """A pool of judge processes; each keeps its inputs and baselines for the whole search."""
+    """Judge processes; each keeps its inputs and baselines for the whole search."""
 
     name: ClassVar[str] = "local"
 
@@ -34,16 +40,26 @@ class LocalExecutor:
 
     def __init__(self, config: Config) -> None:
         self._workers = config.workers
-        self._pool = self._fresh_pool()
+        # A pool of one process each: where all shared one, a judge that dies would take its neighbours' jobs along.
+        self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        self._judges: list[ProcessPoolExecutor] = []
+        self._lock = Lock()
+        self._closed = False
+        for _ in range(config.workers):
+            self._idle.put(self._fresh_judge())
+        # Judges are started by these threads, which live until `close`: a process would not outlive its thread.
+        self._lanes = ThreadPoolExecutor(config.workers, thread_name_prefix="lane")
 
-    def _fresh_pool(self) -> ProcessPoolExecutor:
+    def _fresh_judge(self) -> ProcessPoolExecutor:
         # Spawned, not forked: a fork would copy threads' locks, and the judge must not see the caller's memory.
-        return ProcessPoolExecutor(
-            self._workers,
+        judge = ProcessPoolExecutor(
+            1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_become_judge,
             initargs=(os.getpid(),),
         )
+        self._judges.append(judge)
+        return judge
 
     @property
     def concurrency(self) -> int:
@@ -52,57 +68,67 @@ class LocalExecutor:
 
     def calibrate(self, job: CalibrationJob) -> Calibration:
         """Time the baselines against each other. Raises `JudgeError` where the judge dies of it."""
-        try:
-            return self._pool.submit(_calibrate, job).result()
-        except BrokenProcessPool as error:
-            self._pool = self._fresh_pool()
-            raise JudgeError("the judge died while it timed the baselines", remedy=_REMEDY) from error
+        return self._queue(_calibrate, job, tries=1).result()
 
     def submit(self, job: Job) -> Future[Evaluation]:
         """Queue a job; a judge that dies of it is replaced once, then the future raises `JudgeError`."""
-        outcome: Future[Evaluation] = Future()
-        self._try(job, outcome, tries=2)
-        return outcome
+        return self._queue(_evaluate, job, tries=2)
 
-    def _try(self, job: Job, outcome: Future[Evaluation], tries: int) -> None:
-        pool = self._pool
+    def _queue(self, work: Callable[[J], A], job: J, tries: int) -> Future[A]:
+        with self._lock:
+            if self._closed:
+                raise _is_closed()
+            return self._lanes.submit(self._run, work, job, tries)
 
-        def finish(done: Future[Evaluation]) -> None:
-            error = done.exception() if not done.cancelled() else None
-            if done.cancelled():
-                outcome.cancel()
-            elif error is None:
-                outcome.set_result(done.result())
-            elif not isinstance(error, BrokenProcessPool):
-                outcome.set_exception(error)
-            elif tries > 1:
-                log.warning("a judge died; trying its candidate once more")
-                self._replace(pool)
-                self._try(job, outcome, tries - 1)
-            else:
-                outcome.set_exception(JudgeError("the judge died twice of one candidate", remedy=_REMEDY))
-
+    def _run(self, work: Callable[[J], A], job: J, tries: int) -> A:
+        """Have an idle judge do the work, and another one when it dies of it."""
+        judge = self._idle.get()
         try:
-            pool.submit(_evaluate, job).add_done_callback(finish)
-        except BrokenProcessPool:
-            self._replace(pool)
-            self._try(job, outcome, tries)
+            for _ in range(tries):
+                judge, answer = self._begin(judge, work, job)
+                try:
+                    return answer.result()
+                except BrokenProcessPool:
+                    log.warning("a judge died")
+            with self._lock:
+                raise _is_closed() if self._closed else JudgeError(f"the judge died {_TIMES[tries]}", remedy=_REMEDY)
+        finally:
+            self._idle.put(judge)
 
-    def _replace(self, broken: ProcessPoolExecutor) -> None:
-        if self._pool is broken:
-            self._pool = self._fresh_pool()
+    def _begin(
+        self, judge: ProcessPoolExecutor, work: Callable[[J], A], job: J
+    ) -> tuple[ProcessPoolExecutor, Future[A]]:
+        """Hand the work to this judge, or to a fresh one where it is dead."""
+        with self._lock:
+            if self._closed:
+                raise _is_closed()
+            try:
+                return judge, judge.submit(work, job)
+            except BrokenProcessPool:
+                self._judges.remove(judge)
+                judge = self._fresh_judge()
+                return judge, judge.submit(work, job)
 
     def close(self) -> None:
-        """End the judges at once; what they started dies with them."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the judges at once; what they started dies with them. Jobs under way raise `JudgeError`."""
+        with self._lock:
+            self._closed = True
+            processes = [process for judge in self._judges for process in (judge._processes or {}).values()]
         for process in processes:
             process.kill()
         for process in processes:
             process.join()
+        self._lanes.shutdown(wait=True, cancel_futures=True)
+        for judge in self._judges:
+            judge.shutdown(wait=True)
 
 
 _REMEDY = "look at the log above; out of memory is the usual reason (fewer --workers need less)"
+_TIMES = {1: "while it timed the baselines", 2: "twice of one candidate"}
+
+
+def _is_closed() -> JudgeError:
+    return JudgeError("the executor is closed", remedy="make another one")
 
 
 def _become_judge(parent: int) -> None:

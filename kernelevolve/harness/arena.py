@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kernelevolve.errors import JudgeError
 from kernelevolve.harness.layout import CONSTANT, INPUT, OUTPUT, Argument, Layout, lay_out
 from kernelevolve.harness.oracle import Oracle, Truth, torch_dtype
 from kernelevolve.schema import Target, Workload
@@ -29,10 +30,17 @@ class Block:
 
     @staticmethod
     def make(name: str, size: int) -> "Block":
-        """A zeroed block; every page is there from the start."""
+        """A zeroed block; every page is there from the start. Raises `JudgeError` where there is no room."""
         fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, max(size, 1))
-        return Block(fd, mmap.mmap(fd, max(size, 1), flags=mmap.MAP_SHARED | mmap.MAP_POPULATE))
+        try:
+            os.ftruncate(fd, max(size, 1))
+            return Block(fd, mmap.mmap(fd, max(size, 1), flags=mmap.MAP_SHARED | mmap.MAP_POPULATE))
+        except OSError as error:
+            os.close(fd)
+            raise JudgeError(
+                f"no shared memory for {size >> 20} MiB of {name}: {error}",
+                remedy="free memory, raise the limits (ulimit -a), or use fewer workers",
+            ) from error
 
     def view(self, argument: Argument, slot: int) -> torch.Tensor:
         """One tensor of one slot, without a copy."""

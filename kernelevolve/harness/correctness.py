@@ -100,7 +100,8 @@ def classify(wrong: torch.Tensor, actual: torch.Tensor, expected: torch.Tensor) 
         return "poison"
     if picked.is_floating_point() and bool(torch.isnan(picked).any()) and not bool(torch.isnan(right).all()):
         return "nan"
-    if _constant_factor(picked.to(torch.float64), right) and int(wrong.sum()) > 8:
+    factor = _constant_factor(picked.to(torch.float64), right)
+    if factor is not None and abs(factor - 1) > 0.01 and int(wrong.sum()) > 8:
         return "scale"
     rows = wrong.reshape(-1, wrong.shape[-1]) if wrong.ndim > 1 else wrong.reshape(1, -1)
     bad_rows = rows.any(-1)
@@ -109,7 +110,7 @@ def classify(wrong: torch.Tensor, actual: torch.Tensor, expected: torch.Tensor) 
     if any(_only_the_end(wrong, axis) for axis in range(wrong.ndim)):
         return "tail"
     if float(wrong.double().mean()) > 0.9:
-        return "everything"
+        return "everything" if factor is None else "scattered"  # a factor of one: near, in too low a precision
     if len(rows) > 1 and not bool(bad_rows.all()) and float(rows[bad_rows].double().mean()) > 0.5:
         return "some_rows"
     return "scattered"
@@ -119,13 +120,15 @@ def _is_poison(picked: torch.Tensor) -> bool:
     return bool((picked.contiguous().view(torch.uint8) == 0xFF).all())
 
 
-def _constant_factor(picked: torch.Tensor, right: torch.Tensor) -> bool:
+def _constant_factor(picked: torch.Tensor, right: torch.Tensor) -> float | None:
+    """The factor (within 1 %) by which nearly all elements differ, if there is one."""
     usable = torch.isfinite(picked) & torch.isfinite(right) & (right != 0)
     if int(usable.sum()) < picked.numel() * 0.9 or not bool(usable.any()):
-        return False
+        return None
     ratio = picked[usable] / right[usable]
     middle = ratio.median()
-    return bool(middle != 0) and bool(((ratio / middle - 1).abs() < 0.01).double().mean() > 0.95)
+    alike = bool(middle != 0) and bool(((ratio / middle - 1).abs() < 0.01).double().mean() > 0.95)
+    return float(middle) if alike else None
 
 
 def _only_the_end(wrong: torch.Tensor, axis: int) -> bool:

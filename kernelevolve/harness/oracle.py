@@ -115,10 +115,12 @@ def allowed_error(right: torch.Tensor, honest: torch.Tensor, dtype: torch.dtype,
     `floor_ulps` units in the last place of the row's largest value. The yardstick is the rule of the in-kernel
     broadcast work (error at most the vendor library's own), with a slack for another order of summation.
     """
+    if right.ndim == 0:
+        return allowed_error(right.reshape(1), honest.reshape(1), dtype, rule).reshape(())
+    if right.shape[-1] == 0:
+        return torch.zeros_like(right)
     error = (honest.to(torch.float64) - right).abs()
     finite = torch.where(torch.isfinite(right), right.abs(), 0.0)
-    if right.ndim == 0 or right.shape[-1] == 0:
-        return torch.zeros_like(right)
     worst = torch.nan_to_num(error, nan=0.0, posinf=0.0).amax(-1, keepdim=True)
     ulp = torch.finfo(dtype).eps * finite.amax(-1, keepdim=True)
     return torch.maximum(rule.slack * worst, rule.floor_ulps * ulp).clamp_min(torch.finfo(dtype).tiny)

@@ -27,12 +27,11 @@ def evaluate(expression: str | int, axes: Mapping[str, int]) -> int:
     if isinstance(expression, int):
         return expression
     try:
-        value = SimpleEval(names=dict(axes), functions={"min": min, "max": max, "ceil": math.ceil}).eval(expression)
-    except (InvalidExpression, SyntaxError, TypeError, ZeroDivisionError) as error:
+        return int(SimpleEval(names=dict(axes), functions={"min": min, "max": max, "ceil": math.ceil}).eval(expression))
+    except (InvalidExpression, SyntaxError, TypeError, ValueError, ArithmeticError) as error:
         raise TargetError(
             f"can't evaluate {expression!r}: {error}", remedy=f"use arithmetic over the axes {sorted(axes)}"
         ) from error
-    return int(value)
 
 
 class Input(Record):

@@ -1,9 +1,11 @@
-// The weights repacked once, by `prepare`: for each group, panels of WIDTH columns that lie k by k, padded with
-// zeros. A tile reads them as one stream, of whole vectors only. PANEL chooses the precision of bf16 weights in
-// there: T keeps them small (widened at each use), float saves the widening and doubles the bytes.
+// The weights repacked once, by `prepare`: for each group, panels of WIDTH columns that lie k by k, padded
+// with zeros. A tile reads them as one stream, of whole vectors only. PANEL chooses the precision of bf16
+// weights in there: T keeps them small (widened at each use), float saves the widening and doubles the
+// bytes.
 //
-// Work is divided without regard to groups: each thread takes an equal share of the rows, finds the group that its
-// share starts in, and walks on from there. At the next call the same weights are still in its cache.
+// Work is divided without regard to groups: each thread takes an equal share of the rows, finds the group
+// that its share starts in, and walks on from there. At the next call the same weights are still in its
+// cache.
 
 #include <omp.h>
 #include <tvm/ffi/tvm_ffi.h>
@@ -17,24 +19,17 @@
 
 namespace ffi = tvm::ffi;
 
-#define ROWS 6    // tunable ROWS: 6 4 5 8
-#define PAIRS 1   // tunable PAIRS: 1 2
-#define UNROLL 2  // tunable UNROLL: 2 1 4
-#define AHEAD 1   // tunable AHEAD: 1 0 2
-#define PANEL T   // tunable PANEL: T float
-static_assert(ROWS * PAIRS <= 12, "ROWS * PAIRS must be at most 12: a tile has to fit into the registers");
+// tunable ROWS: 6 4 5 8 12
+// tunable WIDE: 4 2 1
+// tunable UNROLL: 2 1 4
+// tunable AHEAD: 1 0 2
+// tunable PANEL: T float
 
-#if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64;
-#elif defined(__AVX__)
-constexpr int VECTOR_BYTES = 32;
-#else
-constexpr int VECTOR_BYTES = 16;
-#endif
-constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
-constexpr int STEPS = UNROLL;                // a pragma takes a constant, not a macro
-typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+constexpr int VECTOR_BYTES = __BIGGEST_ALIGNMENT__;  // 64 with AVX-512, 32 with AVX, else 16
+constexpr int WIDTH = 2 * VECTOR_BYTES / 4;          // columns in a Pair
+constexpr int STEPS = UNROLL;                        // a pragma takes a constant, not a macro
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
 
 struct bf16 {
   uint16_t bits;
@@ -55,23 +50,16 @@ struct Pair {
   Vec a, b;
 };
 
-template <class V>
-V read(const void* p) {
-  V x;
-  std::memcpy(&x, p, sizeof x);
-  return x;
-}
-
-inline Pair load(const float* p) { return {read<Vec>(p), read<Vec>(p + WIDTH / 2)}; }
+inline Pair load(const float* p) { return {((const Vec*)p)[0], ((const Vec*)p)[1]}; }
 
 inline Pair load(const bf16* p) {
-  const Bits words = read<Bits>(p);
+  const Bits words = *(const Bits*)p;
   return {(Vec)(words << 16), (Vec)(words & 0xffff0000u)};
 }
 
 inline void store(float* p, const Pair& x) {
-  std::memcpy(p, &x.a, sizeof x.a);
-  std::memcpy(p + WIDTH / 2, &x.b, sizeof x.b);
+  ((Vec*)p)[0] = x.a;
+  ((Vec*)p)[1] = x.b;
 }
 
 // To the nearest, ties to even; a NaN stays one, which adding alone could turn into infinity.
@@ -81,8 +69,7 @@ inline Bits rounded(Vec x) {
 }
 
 inline void store(bf16* p, const Pair& x) {
-  const Bits words = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
-  std::memcpy(p, &words, sizeof words);
+  *(Bits*)p = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
 }
 
 // The last, incomplete pair of a row goes through a buffer: memory ends with the tensor.
@@ -123,13 +110,13 @@ void columns(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t n
 }
 
 // All columns of `rows` rows, by tiles of just that height. Few rows have few chains of multiply-adds to hide
-// their latency behind: their tiles are wider.
+// their latency behind: their tiles are wider, up to WIDE panels for a single row.
 template <int R, class P, class T>
 void row_block(int64_t rows, const float* a, const P* b, T* out, int64_t K, int64_t N) {
   if constexpr (R > 1) {
     if (rows < R) return row_block<R - 1>(rows, a, b, out, K, N);
   }
-  columns<R, std::max(PAIRS, R == 1 ? 4 : R <= 3 ? 2 : 1)>(a, b, out, K, N, 0);
+  columns<R, R == 1 ? WIDE : R <= 3 ? (WIDE + 1) / 2 : 1>(a, b, out, K, N, 0);
 }
 
 inline const float* widen(const float* a, int64_t, float*) { return a; }
@@ -211,8 +198,11 @@ void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView packe
   }
 }
 
-void run(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView, ffi::TensorView packed, ffi::TensorView out) {
-  (out.dtype().bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, packed, out);
+void run(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView, ffi::TensorView packed,
+         ffi::TensorView out) {
+  const DLDataType type = out.dtype();
+  TVM_FFI_CHECK(type.code == kDLBfloat || type.bits == 32, TypeError) << "takes float32 and bfloat16";
+  (type.bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, packed, out);
 }
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(prepare, prepare)

@@ -1,6 +1,6 @@
-// The operation as it is written: each group's rows times its matrix, one group after the other. A strip of one
-// output row is summed in a small array over all of k; memory runs along n, so the compiler vectorises there.
-// Threads take groups, which is only fair where groups are of similar size.
+// The operation as it is written: each group's rows times its matrix, one group after the other. A strip of
+// one output row is summed in a small array over all of k; memory runs along n, so the compiler can
+// vectorise there. Threads take groups, which is only fair where groups are of similar size.
 
 #include <tvm/ffi/tvm_ffi.h>
 
@@ -10,8 +10,8 @@
 
 namespace ffi = tvm::ffi;
 
-#define STRIP 64          // tunable STRIP: 64 32 16
-#define SCHEDULE dynamic  // tunable SCHEDULE: dynamic static guided
+// tunable STRIP: 64 32 16
+// tunable SCHEDULE: dynamic static guided
 
 struct bf16 {
   uint16_t bits;
@@ -72,7 +72,9 @@ void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView b, ff
 }
 
 void run(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView b, ffi::TensorView out) {
-  (out.dtype().bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, b, out);
+  const DLDataType type = out.dtype();
+  TVM_FFI_CHECK(type.code == kDLBfloat || type.bits == 32, TypeError) << "takes float32 and bfloat16";
+  (type.bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, b, out);
 }
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run)

@@ -1,10 +1,10 @@
-// Rows, not groups, are the unit of work. Every group is cut into tasks of at most TASK rows, so that one large
-// group still keeps all threads busy and a hundred small ones don't wait for each other; a task is cut again into
-// register tiles of up to ROWS rows. Weights are read where they are, in their own precision.
+// Rows, not groups, are the unit of work. Every group is cut into tasks of at most TASK rows, so that one
+// large group still keeps all threads busy; a task is cut again into register tiles of up to ROWS rows.
+// Weights are read where they are, in their own precision.
 //
-// Tiles of a task are of nearly equal height (13 rows become 4, 4, 5, not 6, 6, 1). A tile of few rows has few
-// chains of multiply-adds to hide their latency behind, so it is made wider instead: that is what groups with one
-// or two rows need.
+// Tiles of a task are of nearly equal height (13 rows become 4, 4, 5, not 6, 6, 1). A tile of few rows has
+// few chains of multiply-adds to hide their latency behind, so it is made wider (WIDE pairs of vectors for
+// a single row): that is what small groups need.
 
 #include <tvm/ffi/tvm_ffi.h>
 
@@ -15,25 +15,18 @@
 
 namespace ffi = tvm::ffi;
 
-#define ROWS 6    // tunable ROWS: 6 4 5 8
-#define PAIRS 1   // tunable PAIRS: 1 2
-#define UNROLL 2  // tunable UNROLL: 2 1 4
-#define TASK 48   // tunable TASK: 48 24 96 192
+// tunable ROWS: 6 4 5 8 12
+// tunable WIDE: 4 2 1
+// tunable UNROLL: 2 1 4
+// tunable TASK: 48 24 96 192
 // Static tasks give a thread the same groups at each call: their weights are still in its cache.
-#define SCHEDULE static  // tunable SCHEDULE: static dynamic guided
-static_assert(ROWS * PAIRS <= 12, "ROWS * PAIRS must be at most 12: a tile has to fit into the registers");
+// tunable SCHEDULE: static dynamic guided
 
-#if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64;
-#elif defined(__AVX__)
-constexpr int VECTOR_BYTES = 32;
-#else
-constexpr int VECTOR_BYTES = 16;
-#endif
-constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
-constexpr int STEPS = UNROLL;                // a pragma takes a constant, not a macro
-typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+constexpr int VECTOR_BYTES = __BIGGEST_ALIGNMENT__;  // 64 with AVX-512, 32 with AVX, else 16
+constexpr int WIDTH = 2 * VECTOR_BYTES / 4;          // columns in a Pair
+constexpr int STEPS = UNROLL;                        // a pragma takes a constant, not a macro
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
 
 struct bf16 {
   uint16_t bits;
@@ -54,23 +47,16 @@ struct Pair {
   Vec a, b;
 };
 
-template <class V>
-V read(const void* p) {
-  V x;
-  std::memcpy(&x, p, sizeof x);
-  return x;
-}
-
-inline Pair load(const float* p) { return {read<Vec>(p), read<Vec>(p + WIDTH / 2)}; }
+inline Pair load(const float* p) { return {((const Vec*)p)[0], ((const Vec*)p)[1]}; }
 
 inline Pair load(const bf16* p) {
-  const Bits words = read<Bits>(p);
+  const Bits words = *(const Bits*)p;
   return {(Vec)(words << 16), (Vec)(words & 0xffff0000u)};
 }
 
 inline void store(float* p, const Pair& x) {
-  std::memcpy(p, &x.a, sizeof x.a);
-  std::memcpy(p + WIDTH / 2, &x.b, sizeof x.b);
+  ((Vec*)p)[0] = x.a;
+  ((Vec*)p)[1] = x.b;
 }
 
 // To the nearest, ties to even; a NaN stays one, which adding alone could turn into infinity.
@@ -80,8 +66,7 @@ inline Bits rounded(Vec x) {
 }
 
 inline void store(bf16* p, const Pair& x) {
-  const Bits words = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
-  std::memcpy(p, &words, sizeof words);
+  *(Bits*)p = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
 }
 
 // Memory ends with the tensor: the last, incomplete pair of a row goes through a buffer.
@@ -133,7 +118,7 @@ void row_block(int64_t rows, const float* a, const T* b, T* out, int64_t K, int6
   if constexpr (R > 1) {
     if (rows < R) return row_block<R - 1>(rows, a, b, out, K, N);
   }
-  columns<R, std::max(PAIRS, R == 1 ? 4 : R <= 3 ? 2 : 1)>(a, b, out, K, N, 0);
+  columns<R, R == 1 ? WIDE : R <= 3 ? (WIDE + 1) / 2 : 1>(a, b, out, K, N, 0);
 }
 
 inline const float* widen(const float* a, int64_t, float*) { return a; }
@@ -178,7 +163,9 @@ void run_typed(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView b, ff
 }
 
 void run(ffi::TensorView a, ffi::TensorView offsets, ffi::TensorView b, ffi::TensorView out) {
-  (out.dtype().bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, b, out);
+  const DLDataType type = out.dtype();
+  TVM_FFI_CHECK(type.code == kDLBfloat || type.bits == 32, TypeError) << "takes float32 and bfloat16";
+  (type.bits == 16 ? run_typed<bf16> : run_typed<float>)(a, offsets, b, out);
 }
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run)

@@ -1,9 +1,10 @@
-// Candidates in the order of their users. Each thread walks an equal share of that order, computes a user's block
-// when it meets a new user, and starts every candidate of that user from it: the block stays in the first-level
-// cache. There is no table, no barrier and no second loop; only a user that two threads share is computed twice.
+// Candidates in the order of their users. Each thread walks an equal share of that order, computes a user's
+// block when it meets a new user, and starts every candidate of that user from it: the block stays in the
+// first-level cache. There is no table, no barrier and no second loop; only a user that two threads share
+// is computed twice, and one without candidates not at all.
 //
-// `prepare` packs both weights once, in blocks of nearly equal height (43 rows become 5, 5, 6, 5, ...): a last
-// block of one row would cost almost as much as a full one. The register tile is that of fused_users.cpp.
+// `prepare` packs both weights once, in blocks of nearly equal height (43 rows become 5, 5, 6, 5, ...): a
+// last block of one row would cost almost as much as a full one. The tile is that of fused_users.cpp.
 
 #include <omp.h>
 #include <tvm/ffi/tvm_ffi.h>
@@ -16,23 +17,15 @@
 
 namespace ffi = tvm::ffi;
 
-#define ROWS 6    // tunable ROWS: 6 3 4 5 8
-#define PAIRS 1   // tunable PAIRS: 1 2
-#define UNROLL 2  // tunable UNROLL: 2 1 4
-#define AHEAD 1   // tunable AHEAD: 1 0 2
-static_assert(ROWS * PAIRS <= 12, "ROWS * PAIRS must be at most 12: a tile has to fit into the registers");
+// tunable ROWS: 6 4 5 8 12
+// tunable UNROLL: 2 1 4
+// tunable AHEAD: 1 0 2
 
-#if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64;
-#elif defined(__AVX__)
-constexpr int VECTOR_BYTES = 32;
-#else
-constexpr int VECTOR_BYTES = 16;
-#endif
-constexpr int WIDTH = 2 * VECTOR_BYTES / 4;  // columns in a Pair
-constexpr int STEPS = UNROLL;                // a pragma takes a constant, not a macro
-typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+constexpr int VECTOR_BYTES = __BIGGEST_ALIGNMENT__;  // 64 with AVX-512, 32 with AVX, else 16
+constexpr int WIDTH = 2 * VECTOR_BYTES / 4;          // columns in a Pair
+constexpr int STEPS = UNROLL;                        // a pragma takes a constant, not a macro
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
 
 struct bf16 {
   uint16_t bits;
@@ -53,23 +46,16 @@ struct Pair {
   Vec a, b;
 };
 
-template <class V>
-V read(const void* p) {
-  V x;
-  std::memcpy(&x, p, sizeof x);
-  return x;
-}
-
-inline Pair load(const float* p) { return {read<Vec>(p), read<Vec>(p + WIDTH / 2)}; }
+inline Pair load(const float* p) { return {((const Vec*)p)[0], ((const Vec*)p)[1]}; }
 
 inline Pair load(const bf16* p) {
-  const Bits words = read<Bits>(p);
+  const Bits words = *(const Bits*)p;
   return {(Vec)(words << 16), (Vec)(words & 0xffff0000u)};
 }
 
 inline void store(float* p, const Pair& x) {
-  std::memcpy(p, &x.a, sizeof x.a);
-  std::memcpy(p + WIDTH / 2, &x.b, sizeof x.b);
+  ((Vec*)p)[0] = x.a;
+  ((Vec*)p)[1] = x.b;
 }
 
 // To the nearest, ties to even; a NaN stays one, which adding alone could turn into infinity.
@@ -79,8 +65,7 @@ inline Bits rounded(Vec x) {
 }
 
 inline void store(bf16* p, const Pair& x) {
-  const Bits words = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
-  std::memcpy(p, &words, sizeof words);
+  *(Bits*)p = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000u);
 }
 
 // Memory ends with the tensor: the last, incomplete pair of a row goes through a buffer.
@@ -108,46 +93,42 @@ struct Product {
   int64_t M, K, N;
 };
 
-template <int R, int V, bool WHOLE, class T>
+// R rows of one pair of columns, which is WHOLE but at the end of a row.
+template <int R, bool WHOLE, class T>
 void tile(const Product<T>& p, int64_t row, int64_t pair) {
   const int64_t stride = (p.N + WIDTH - 1) / WIDTH, rest = p.N - pair * WIDTH;
   Pair* block = p.block + row * stride + pair;
-  Pair sum[R][V];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sum[r][v] = p.out ? block[r * stride + v] : Pair{};
+  T* out = p.out + row * p.N + pair * WIDTH;
+  Pair sum[R];
+  for (int r = 0; r < R; ++r) sum[r] = p.out ? block[r * stride] : Pair{};
 
   const float* w = p.w + row * p.K;
   const T* e = p.e + pair * WIDTH;
 #pragma GCC unroll STEPS
-  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N)
-    for (int v = 0; v < V; ++v) {
-      const Pair x = WHOLE ? load(e + v * WIDTH) : load(e, rest);
-      for (int r = 0; r < R; ++r) {
-        sum[r][v].a += w[r] * x.a;
-        sum[r][v].b += w[r] * x.b;
-      }
+  for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N) {
+    const Pair x = WHOLE ? load(e) : load(e, rest);
+    for (int r = 0; r < R; ++r) {
+      sum[r].a += w[r] * x.a;
+      sum[r].b += w[r] * x.b;
     }
+  }
 
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) {
-      T* out = p.out + (row + r) * p.N + (pair + v) * WIDTH;
-      if (!p.out) block[r * stride + v] = sum[r][v];
-      else if (WHOLE) store(out, sum[r][v]);
-      else store(out, sum[r][v], rest);
-    }
+  for (int r = 0; r < R; ++r) {
+    if (!p.out) block[r * stride] = sum[r];
+    else if (WHOLE) store(out + r * p.N, sum[r]);
+    else store(out + r * p.N, sum[r], rest);
+  }
 }
 
-// All columns of `rows` rows, by the tile of just that height.
+// All columns of `rows` rows, by tiles of just that height.
 template <int R, class T>
-void rows_by_columns(const Product<T>& p, int64_t row, int64_t rows) {
+void tile_row(const Product<T>& p, int64_t row, int64_t rows) {
   if constexpr (R > 1) {
-    if (rows < R) return rows_by_columns<R - 1>(p, row, rows);
+    if (rows < R) return tile_row<R - 1>(p, row, rows);
   }
   const int64_t whole = p.N / WIDTH;
-  int64_t pair = 0;
-  for (; pair + PAIRS <= whole; pair += PAIRS) tile<R, PAIRS, true>(p, row, pair);
-  for (; pair < whole; ++pair) tile<R, 1, true>(p, row, pair);
-  if (whole * WIDTH < p.N) tile<R, 1, false>(p, row, whole);
+  for (int64_t pair = 0; pair < whole; ++pair) tile<R, true>(p, row, pair);
+  if (whole * WIDTH < p.N) tile<R, false>(p, row, whole);
 }
 
 inline int64_t block_count(int64_t M) { return (M + ROWS - 1) / ROWS; }
@@ -156,7 +137,7 @@ inline int64_t block_row(int64_t M, int64_t i) { return M * i / block_count(M); 
 template <class T>
 void row_block(const Product<T>& p, int64_t i) {
   const int64_t row = block_row(p.M, i);
-  rows_by_columns<ROWS>(p, row, block_row(p.M, i + 1) - row);
+  tile_row<ROWS>(p, row, block_row(p.M, i + 1) - row);
 }
 
 // Block i of w[M, K], k by k: what a tile reads at each k lies together.
@@ -207,8 +188,8 @@ std::vector<int64_t> ordered(const int64_t* owner, int64_t C, int64_t U) {
 }
 
 template <class T>
-void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView packed,
-               ffi::TensorView out) {
+void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of,
+               ffi::TensorView packed, ffi::TensorView out) {
   const int64_t C = e_cand.size(0), Kc = e_cand.size(1), N = e_cand.size(2);
   const int64_t U = e_user.size(0), Ku = e_user.size(1), M = out.size(1);
   const T* candidates = static_cast<const T*>(e_cand.data_ptr());
@@ -243,8 +224,9 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
 
 void run(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView,
          ffi::TensorView, ffi::TensorView packed, ffi::TensorView out) {
-  const bool half = out.dtype().bits == 16;
-  (half ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, packed, out);
+  const DLDataType type = out.dtype();
+  TVM_FFI_CHECK(type.code == kDLBfloat || type.bits == 32, TypeError) << "takes float32 and bfloat16";
+  (type.bits == 16 ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, packed, out);
 }
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(prepare, prepare)

@@ -1,6 +1,7 @@
 // The operation as it is written: W_user @ e_user once a user, into a table; then, for each candidate, its
-// user's block of that table plus W_cand @ e_cand. Both products are the same loop nest. A strip of one output
-// row is summed in a small array over all of k; memory runs along n, so the compiler can vectorise there.
+// user's block of that table plus W_cand @ e_cand. Both products are the same loop nest. A strip of one
+// output row is summed in a small array over all of k; memory runs along n, so the compiler can vectorise
+// there.
 
 #include <tvm/ffi/tvm_ffi.h>
 
@@ -11,8 +12,8 @@
 
 namespace ffi = tvm::ffi;
 
-#define STRIP 32         // tunable STRIP: 32 16 64
-#define SCHEDULE static  // tunable SCHEDULE: static dynamic
+// tunable STRIP: 32 16 64
+// tunable SCHEDULE: static dynamic
 
 struct bf16 {
   uint16_t bits;
@@ -60,8 +61,8 @@ void product(const T* w, const T* e, const float* start, Out* out, int64_t M, in
 }
 
 template <class T>
-void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
-               ffi::TensorView w_user, ffi::TensorView out) {
+void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of,
+               ffi::TensorView w_cand, ffi::TensorView w_user, ffi::TensorView out) {
   const int64_t C = e_cand.size(0), Kc = e_cand.size(1), N = e_cand.size(2);
   const int64_t U = e_user.size(0), Ku = e_user.size(1), M = w_cand.size(0);
   const T* candidates = static_cast<const T*>(e_cand.data_ptr());
@@ -87,8 +88,9 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
 
 void run(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView user_of, ffi::TensorView w_cand,
          ffi::TensorView w_user, ffi::TensorView out) {
-  const bool half = out.dtype().bits == 16;
-  (half ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, w_cand, w_user, out);
+  const DLDataType type = out.dtype();
+  TVM_FFI_CHECK(type.code == kDLBfloat || type.bits == 32, TypeError) << "takes float32 and bfloat16";
+  (type.bits == 16 ? run_typed<bf16> : run_typed<float>)(e_cand, e_user, user_of, w_cand, w_user, out);
 }
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, run)

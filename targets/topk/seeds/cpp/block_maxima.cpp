@@ -1,9 +1,9 @@
-// Top-K by block maxima: stream the row once keeping only the largest key of each block, then look again at the
-// few blocks that can hold a winner.
+// Top-K by block maxima: stream the row once, keeping only the largest key of each block, then look again at
+// the few blocks that can hold a winner.
 //
-// k blocks whose maximum reaches a bound hold k elements that reach it, so the k-th largest block maximum can't lie
-// above the k-th largest element: a bound that needs no luck, whatever the order of the row. Where there are
-// several times k blocks it is nearly tight too: for 16384 random scores and k = 64 some 75 elements pass it.
+// k blocks whose maximum reaches a bound hold k elements that reach it, so the k-th largest block maximum
+// can't lie above the k-th largest element: a bound that needs no luck, whatever the order of the row. With
+// several times k blocks it is nearly tight too: of 16384 random scores some 75 pass it for k = 64.
 #include <tvm/ffi/tvm_ffi.h>
 
 #include <algorithm>
@@ -17,7 +17,6 @@
 
 // tunable BLOCK: 64 16 32 128
 // tunable BLOCKS_PER_K: 2 3 4
-// tunable PREFETCH_NEXT_ROW: 0 1
 // tunable RANK_TILE: 32 16 64
 
 namespace ffi = tvm::ffi;
@@ -32,46 +31,48 @@ struct Scratch {
   std::vector<int64_t> places;
 };
 
-// The order of torch.topk as signed integers. Flipping the magnitude of negative numbers makes their bits ascend;
-// shifting everything down by the number of NaN patterns then makes -inf the least integer, and the NaNs that
-// carry a sign wrap round to the top, where the other NaNs are.
+// The order of torch.topk as signed integers. Flipping the magnitude of negative numbers makes their bits
+// ascend; shifting everything down by the number of NaN patterns then makes -inf the least integer, and the
+// NaNs that carry a sign wrap round to the top, where the other NaNs are.
 template <typename Int, int kMantissaBits>
 inline Int key_of(Int bits) {
   const Int ascending = bits ^ ((bits >> (8 * sizeof(Int) - 1)) & std::numeric_limits<Int>::max());
   return static_cast<Int>(static_cast<std::make_unsigned_t<Int>>(ascending) - ((1u << kMantissaBits) - 1));
 }
 
-// Bit i tells whether keys[i] > bound, for 16 keys.
-template <typename Int>
-inline uint32_t above16(const Int* keys, Int bound) {
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-  if constexpr (sizeof(Int) == 4) return _mm512_cmpgt_epi32_mask(_mm512_loadu_si512(keys), _mm512_set1_epi32(bound));
-  return _mm256_cmpgt_epi16_mask(_mm256_loadu_si256((const __m256i*)keys), _mm256_set1_epi16(bound));
-#elif defined(__AVX2__)
-  const __m256i first = _mm256_loadu_si256((const __m256i*)keys);
-  if constexpr (sizeof(Int) == 4) {
-    const __m256i limit = _mm256_set1_epi32(bound), second = _mm256_loadu_si256((const __m256i*)(keys + 8));
-    return _mm256_movemask_ps((__m256)_mm256_cmpgt_epi32(first, limit)) |
-           _mm256_movemask_ps((__m256)_mm256_cmpgt_epi32(second, limit)) << 8;
-  }
-  const __m256i hit = _mm256_cmpgt_epi16(first, _mm256_set1_epi16(bound));
-  return _mm_movemask_epi8(_mm_packs_epi16(_mm256_castsi256_si128(hit), _mm256_extracti128_si256(hit, 1)));
-#else
-  uint32_t mask = 0;
-  for (int i = 0; i < 16; ++i) mask |= uint32_t{keys[i] > bound} << i;
-  return mask;
-#endif
-}
-
+// Bit i tells whether keys[i] > bound.
 template <int kCount, typename Int>
 inline uint64_t above(const Int* keys, Int bound) {
   uint64_t mask = 0;
-  for (int i = 0; i < kCount; i += 16) mask |= uint64_t{above16(keys + i, bound)} << i;
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+  for (int i = 0; i < kCount; i += 16) {
+    if constexpr (sizeof(Int) == 4) {
+      mask |= uint64_t{_mm512_cmpgt_epi32_mask(_mm512_loadu_si512(keys + i), _mm512_set1_epi32(bound))} << i;
+    } else {
+      const __m256i sixteen = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + i));
+      mask |= uint64_t{_mm256_cmpgt_epi16_mask(sixteen, _mm256_set1_epi16(bound))} << i;
+    }
+  }
+#elif defined(__AVX2__)
+  for (int i = 0; i < kCount; i += 32 / sizeof(Int)) {
+    const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + i));
+    if constexpr (sizeof(Int) == 4) {
+      const __m256 hit = _mm256_castsi256_ps(_mm256_cmpgt_epi32(lanes, _mm256_set1_epi32(bound)));
+      mask |= static_cast<uint64_t>(_mm256_movemask_ps(hit)) << i;
+    } else {
+      const __m256i hit = _mm256_cmpgt_epi16(lanes, _mm256_set1_epi16(bound));
+      const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(hit), _mm256_extracti128_si256(hit, 1));
+      mask |= static_cast<uint64_t>(_mm_movemask_epi8(bytes)) << i;
+    }
+  }
+#else
+  for (int i = 0; i < kCount; ++i) mask |= uint64_t{keys[i] > bound} << i;
+#endif
   return mask;
 }
 
-// A bound that at least k keys reach, and few more: bisection by counting has no branch that depends on a single
-// key, so it vectorises where a selection would mispredict. It stops once an eighth too many is all that is left.
+// A bound that at least k keys reach, and an eighth more at most (unless they tie). Bisection by counting has
+// no branch that depends on a single key, so it vectorises where a selection would mispredict.
 int32_t bound_of(const int32_t* keys, int64_t count, int64_t k) {
   int32_t least = keys[0], most = keys[0];
   for (int64_t i = 0; i < count; ++i) least = std::min(least, keys[i]), most = std::max(most, keys[i]);
@@ -86,8 +87,8 @@ int32_t bound_of(const int32_t* keys, int64_t count, int64_t k) {
   return static_cast<int32_t>(low);
 }
 
-// Puts into `s` every element above a bound that at least k elements reach, and as many of those on the bound as it
-// takes to make k. Returns how many. Falls back to smaller blocks where the row is too short for kBlock.
+// Puts into `s` every element above a bound that at least k elements reach, and of those on the bound as many
+// as it takes to make k. Returns how many. Takes smaller blocks where the row is too short for kBlock.
 template <typename Int, int kMantissaBits, int64_t kBlock>
 int64_t gather(const Int* row, int64_t n, int64_t k, Scratch& s) {
   constexpr auto key = key_of<Int, kMantissaBits>;
@@ -99,15 +100,13 @@ int64_t gather(const Int* row, int64_t n, int64_t k, Scratch& s) {
   s.maxima.resize(blocks + 64), s.keys.resize(n + RANK_TILE), s.places.resize(n);
   for (int64_t b = 0; b < blocks; ++b) {
     const Int* block = row + b * kBlock;
-    // The next row arrives in the cache while this one is searched and sorted; past the last row this is a no-op.
-    for (int64_t i = 0; PREFETCH_NEXT_ROW && i < kBlock; i += 64 / sizeof(Int)) __builtin_prefetch(block + n + i, 0, 2);
     Int most = std::numeric_limits<Int>::min();
-    // Said outright, or gcc unrolls this loop and vectorises across blocks, with a transpose for every load.
+    // Said outright, or gcc unrolls this loop and vectorises across blocks, transposing all it loads.
 #pragma omp simd reduction(max : most)
     for (int64_t i = 0; i < kBlock; ++i) most = std::max(most, key(block[i]));
     s.maxima[b] = most;
   }
-  std::fill_n(s.maxima.begin() + blocks, 64, std::numeric_limits<int32_t>::min());  // above() reads 64 at a time
+  std::fill_n(s.maxima.begin() + blocks, 64, std::numeric_limits<int32_t>::min());  // read 64 at a time below
 
   const int32_t bound = bound_of(s.maxima.data(), blocks, k);
   int64_t found = 0;
@@ -141,7 +140,9 @@ template <typename Int, int kMantissaBits>
 void select_row(const Int* row, int64_t n, int64_t k, Int* values, int64_t* indices) {
   thread_local Scratch s;
   const int64_t found = gather<Int, kMantissaBits, BLOCK>(row, n, k, s);
-  const auto place = [&](int64_t slot, int64_t i) { values[slot] = row[s.places[i]], indices[slot] = s.places[i]; };
+  const auto place = [&](int64_t slot, int64_t i) {
+    values[slot] = row[s.places[i]], indices[slot] = s.places[i];
+  };
   if (found > kRankLimit) {
     s.order.resize(found);
     for (int64_t i = 0; i < found; ++i) s.order[i] = static_cast<int32_t>(i);
@@ -151,8 +152,8 @@ void select_row(const Int* row, int64_t n, int64_t k, Int* values, int64_t* indi
     for (int64_t slot = 0; slot < k; ++slot) place(slot, s.order[slot]);
     return;
   }
-  // An element's slot is the number of keys above its own. All pairs are compared, many at a time and without a
-  // branch; equal keys get the same rank and take the slots from there on in turn.
+  // An element's slot is the number of keys above its own: all pairs are compared, many at a time and without
+  // a branch. Equal keys get the same rank and take the slots from there on in turn.
   s.taken.assign(found, 0);
   const int32_t* keys = s.keys.data();
   for (int64_t i = 0; i < found; i += RANK_TILE) {

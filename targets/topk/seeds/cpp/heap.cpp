@@ -1,8 +1,8 @@
-// Top-K by a running heap: the k best elements so far stand in a heap whose root is the worst of them; an element
-// that beats the root takes its place. The plain one, and hard to beat for very small k.
+// Top-K by a running heap: the k best elements so far stand in a heap whose root is the worst of them; an
+// element that beats the root takes its place. The plain one, and hard to beat where k is very small.
 //
-// In a random row the m-th element enters with probability k/m, so after the first few hundred nearly all are
-// turned away: whole blocks are compared with the root at once, and looked into only when one of them beats it.
+// In a random row the m-th element enters with probability k/m, so before long nearly all are turned away:
+// whole blocks are compared with the root at once, and looked into only where one element beats it.
 #include <tvm/ffi/tvm_ffi.h>
 
 #include <algorithm>
@@ -20,27 +20,28 @@ namespace ffi = tvm::ffi;
 
 namespace {
 
-// The order of torch.topk as signed integers. Flipping the magnitude of negative numbers makes their bits ascend;
-// shifting everything down by the number of NaN patterns then makes -inf the least integer, and the NaNs that
-// carry a sign wrap round to the top, where the other NaNs are.
+// The order of torch.topk as signed integers. Flipping the magnitude of negative numbers makes their bits
+// ascend; shifting everything down by the number of NaN patterns then makes -inf the least integer, and the
+// NaNs that carry a sign wrap round to the top, where the other NaNs are.
 template <typename Int, int kMantissaBits>
 inline Int key_of(Int bits) {
   const Int ascending = bits ^ ((bits >> (8 * sizeof(Int) - 1)) & std::numeric_limits<Int>::max());
   return static_cast<Int>(static_cast<std::make_unsigned_t<Int>>(ascending) - ((1u << kMantissaBits) - 1));
 }
 
-// One integer that orders by key and remembers the place in the row, so that a heap node is a single word.
+// A heap node: one integer that orders by key and holds the place in the row, which has fewer than 2^32 elements.
 inline int64_t entry_of(int32_t key, int64_t place) { return int64_t{key} * (int64_t{1} << 32) + place; }
 inline int32_t key_in(int64_t entry) { return static_cast<int32_t>(entry >> 32); }
 inline int64_t place_in(int64_t entry) { return entry & 0xffffffff; }
 
-// Replaces the root by `entry` and lets it sink to where every child is larger. A wider heap is shallower, and the
-// least of several children is found without a branch.
+// Puts `entry` in the place of the root and lets it sink to where every child is larger. A wide heap is
+// shallow, and the least of several children is found without a branch.
 inline void replace_root(int64_t* heap, int64_t k, int64_t entry) {
   int64_t node = 0;
   for (int64_t child = 1; child < k; child = node * ARITY + 1) {
     int64_t least = child;
-    for (int64_t c = child + 1; c < std::min<int64_t>(child + ARITY, k); ++c) least = heap[c] < heap[least] ? c : least;
+    const int64_t end = std::min<int64_t>(child + ARITY, k);
+    for (int64_t c = child + 1; c < end; ++c) least = heap[c] < heap[least] ? c : least;
     if (entry <= heap[least]) break;
     heap[node] = heap[least];
     node = least;

@@ -1,9 +1,9 @@
-// Top-K by radix select: count the elements by the leading digit of an order-preserving key, find the digit in
-// which the k-th largest falls, keep what lies above it, and go on among its equals with the next digit.
+// Top-K by radix select: count the elements by the leading digit of an order-preserving key, find the digit
+// in which the k-th largest falls, keep what lies above it, and go on among its equals with the next digit.
 //
-// Counting is slow (no vector instruction does it), so few elements are counted: the k-th largest of any part of
-// the row can't lie above the k-th largest of the whole, so once FIRST elements are counted, only those that reach
-// the floor so far matter, and blocks without one are passed over at the speed of memory.
+// Counting doesn't vectorise, so few elements are counted: the k-th largest of a part of the row can't lie
+// above the k-th largest of the whole. Once FIRST elements are counted, only those that reach the digit found
+// so far (the floor) matter, and whole blocks are passed over at the speed of memory.
 #include <tvm/ffi/tvm_ffi.h>
 
 #include <algorithm>
@@ -22,9 +22,9 @@ namespace ffi = tvm::ffi;
 
 namespace {
 
-// The order of torch.topk as unsigned integers: positive numbers get a leading one, negative ones are inverted.
-// Shifting everything down by the number of NaN patterns then makes -inf zero, and the NaNs that carry a sign wrap
-// round to the top, where the other NaNs are.
+// The order of torch.topk as unsigned integers: positive numbers get a leading one, negative ones are
+// inverted. Shifting everything down by the number of NaN patterns then makes -inf zero, and the NaNs that
+// carry a sign wrap round to the top, where the other NaNs are.
 template <typename UInt, int kMantissaBits>
 inline UInt key_of(UInt bits) {
   constexpr int kSign = 8 * sizeof(UInt) - 1;
@@ -35,7 +35,7 @@ inline UInt key_of(UInt bits) {
 
 struct Scratch {
   std::vector<uint32_t> counts = std::vector<uint32_t>(1 << RADIX_BITS);
-  std::vector<uint64_t> open, winners;  // key above place in the row; open ones may still win
+  std::vector<uint64_t> open, winners;  // key over place (below 2^32) in the row; open ones may still win
   std::vector<int64_t> promising;       // where the blocks begin that reach the floor
 };
 
@@ -47,7 +47,8 @@ inline uint32_t digit_of_rank(const std::vector<uint32_t>& counts, int64_t& want
   }
 }
 
-// Bit i is flags[i], which is 0 or 1. The product moves the lowest bits of eight bytes side by side to the top.
+// Bit i is flags[i], which is 0 or 1. The product brings the lowest bits of eight bytes together in the top
+// one.
 inline uint64_t bits_of(const uint8_t (&flags)[BLOCK]) {
   uint64_t bits = 0;
   for (int i = 0; i < BLOCK; i += 8) {
@@ -58,7 +59,8 @@ inline uint64_t bits_of(const uint8_t (&flags)[BLOCK]) {
   return bits;
 }
 
-// Counts by leading digit and collects all elements but those that k others exceed for sure. Returns how many.
+// Collects into `s.open` all elements but those that k others exceed for sure, and counts them by leading
+// digit. Returns how many they are.
 template <typename UInt, int kMantissaBits>
 int64_t count_and_collect(const UInt* row, int64_t n, int64_t k, Scratch& s) {
   constexpr auto key = key_of<UInt, kMantissaBits>;
@@ -69,9 +71,11 @@ int64_t count_and_collect(const UInt* row, int64_t n, int64_t k, Scratch& s) {
   int64_t* promising = s.promising.data();
   int64_t found = 0, counted = 0;
   UInt floor = 0;
-  const auto take = [&](int64_t i) { open[found++] = uint64_t{key(row[i])} << 32 | static_cast<uint64_t>(i); };
-  // Stretches double, so the floor rises a few times in all; within one, blocks are first sorted out without a
-  // branch (which of them reach the floor can't be predicted), then looked into.
+  const auto take = [&](int64_t i) {
+    open[found++] = uint64_t{key(row[i])} << 32 | static_cast<uint64_t>(i);
+  };
+  // The floor rises after each stretch, and stretches double. Which blocks reach the floor can't be
+  // predicted, so they are first listed without a branch and then looked into.
   for (int64_t begin = 0, end = std::max<int64_t>(FIRST, 2 * k); begin < n; begin = end, end = 2 * end) {
     end = std::min(end, n);
     const int64_t whole = begin + (end - begin) / BLOCK * BLOCK;
@@ -86,7 +90,8 @@ int64_t count_and_collect(const UInt* row, int64_t n, int64_t k, Scratch& s) {
     for (int64_t b = 0; b < blocks; ++b) {
       uint8_t reaches[BLOCK];
       for (int64_t j = 0; j < BLOCK; ++j) reaches[j] = key(row[promising[b] + j]) >= floor;
-      for (uint64_t hits = bits_of(reaches); hits; hits &= hits - 1) take(promising[b] + __builtin_ctzll(hits));
+      for (uint64_t hits = bits_of(reaches); hits; hits &= hits - 1)
+        take(promising[b] + __builtin_ctzll(hits));
     }
     for (int64_t i = whole; i < end; ++i)
       if (key(row[i]) >= floor) take(i);
@@ -103,8 +108,8 @@ void select_row(const UInt* row, int64_t n, int64_t k, UInt* values, int64_t* in
   int64_t open = count_and_collect<UInt, kMantissaBits>(row, n, k, s), wanted = k;
   s.winners.clear();
   for (int shift = 8 * sizeof(UInt) - RADIX_BITS, bits = RADIX_BITS;;) {
-    const auto digit = [&](uint64_t entry) { return static_cast<uint32_t>(entry >> (32 + shift)) & ((1u << bits) - 1); };
-    const uint32_t split = digit_of_rank(s.counts, wanted);
+    const auto digit = [&](uint64_t entry) { return entry >> (32 + shift) & ((uint64_t{1} << bits) - 1); };
+    const uint64_t split = digit_of_rank(s.counts, wanted);
     int64_t kept = 0;
     for (int64_t i = 0; i < open; ++i) {
       const uint64_t entry = s.open[i];

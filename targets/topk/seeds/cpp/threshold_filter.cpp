@@ -1,9 +1,9 @@
-// Top-K by a threshold: guess from a sample what the k-th largest element is, and let through only what lies above.
+// Top-K by a threshold: guess the k-th largest element from a sample, and let through what lies above it.
 //
-// The guess is low on purpose, so that some more than k elements pass and the row is read once. Whatever passes
-// goes to a small buffer; when that is full it is cut back to its k best, whose least is the threshold from then
-// on. Both misfortunes stay right: in an ascending row the buffer is cut often, and where the sample promised too
-// much (fewer than k passed) the row is filtered again from the threshold that its first elements give.
+// The guess is low on purpose: some more than k elements pass, and the row is read once. They go to a buffer;
+// when it is full it is cut back to its k best, whose least is the threshold from then on. No misfortune
+// makes it wrong: a row in ascending order is cut often, and where the guess was too high (fewer than k
+// passed) the row is filtered again from the threshold that its first elements give.
 #include <tvm/ffi/tvm_ffi.h>
 
 #include <algorithm>
@@ -27,9 +27,9 @@ namespace {
 
 constexpr int64_t kRun = 16;  // neighbours taken together into the sample: a cache line of float32
 
-// The order of torch.topk as signed integers. Flipping the magnitude of negative numbers makes their bits ascend;
-// shifting everything down by the number of NaN patterns then makes -inf the least integer, and the NaNs that
-// carry a sign wrap round to the top, where the other NaNs are.
+// The order of torch.topk as signed integers. Flipping the magnitude of negative numbers makes their bits
+// ascend; shifting everything down by the number of NaN patterns then makes -inf the least integer, and the
+// NaNs that carry a sign wrap round to the top, where the other NaNs are.
 template <typename Int, int kMantissaBits>
 inline Int key_of(Int bits) {
   const Int ascending = bits ^ ((bits >> (8 * sizeof(Int) - 1)) & std::numeric_limits<Int>::max());
@@ -43,8 +43,11 @@ inline uint64_t above(const Int* keys, Int bound) {
 #if defined(__AVX512F__) && defined(__AVX512BW__)
   for (int i = 0; i < 64; i += 64 / sizeof(Int)) {
     const __m512i lanes = _mm512_loadu_si512(keys + i);
-    if constexpr (sizeof(Int) == 4) mask |= uint64_t{_mm512_cmpgt_epi32_mask(lanes, _mm512_set1_epi32(bound))} << i;
-    else mask |= uint64_t{_mm512_cmpgt_epi16_mask(lanes, _mm512_set1_epi16(bound))} << i;
+    if constexpr (sizeof(Int) == 4) {
+      mask |= uint64_t{_mm512_cmpgt_epi32_mask(lanes, _mm512_set1_epi32(bound))} << i;
+    } else {
+      mask |= uint64_t{_mm512_cmpgt_epi16_mask(lanes, _mm512_set1_epi16(bound))} << i;
+    }
   }
 #elif defined(__AVX2__)
   const auto load = [&](int i) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + i)); };
@@ -67,8 +70,8 @@ inline uint64_t above(const Int* keys, Int bound) {
   return mask;
 }
 
-// A bound that `rank` keys of the sample reach, or an eighth more. Bisection by counting has no branch that depends
-// on a single key, so it vectorises where a selection would mispredict.
+// A bound that `rank` keys of the sample reach, or an eighth more. Bisection by counting has no branch that
+// depends on a single key, so it vectorises where a selection would mispredict.
 inline int32_t reached_by(const int32_t (&sample)[SAMPLE], int32_t rank) {
   int64_t low = std::numeric_limits<int32_t>::min(), high = int64_t{std::numeric_limits<int32_t>::max()} + 1;
   while (high - low > 1) {
@@ -81,7 +84,7 @@ inline int32_t reached_by(const int32_t (&sample)[SAMPLE], int32_t rank) {
   return static_cast<int32_t>(low);
 }
 
-// One integer that orders by key and remembers the place in the row.
+// One integer that orders by key and remembers the place in the row (of less than 2^32 elements).
 inline int64_t entry_of(int32_t key, int64_t place) { return int64_t{key} * (int64_t{1} << 32) + place; }
 inline int32_t key_in(int64_t entry) { return static_cast<int32_t>(entry >> 32); }
 inline int64_t place_in(int64_t entry) { return entry & 0xffffffff; }
@@ -120,17 +123,20 @@ class Filter {
     return static_cast<Int>(key_in(kept_[k_ - 1]));
   }
 
-  // The sample holds about r of the k largest, give or take sqrt(r). Its element of rank r + MARGIN * sqrt(r) is
-  // therefore most likely no larger than the k-th largest of the row.
-  Int guess() {
+  // The sample holds r of the k largest, give or take sqrt(r): its element of rank r + MARGIN * sqrt(r) is
+  // most likely no larger than the k-th largest of the row. One less lets its equals through, should they be
+  // many.
+  Int guess() const {
     const int64_t runs = SAMPLE / kRun, stride = n_ / runs;
     int32_t sample[SAMPLE];
     for (int64_t r = 0; r < runs; ++r)
       for (int64_t j = 0; j < kRun; ++j) sample[r * kRun + j] = key(row_[r * stride + j]);
     const double expected = static_cast<double>(k_) * SAMPLE / n_;
-    return static_cast<Int>(reached_by(sample, static_cast<int32_t>(expected + MARGIN * std::sqrt(expected) + 1)));
+    const auto rank = static_cast<int32_t>(expected + MARGIN * std::sqrt(expected) + 1);
+    return static_cast<Int>(std::max<int64_t>(reached_by(sample, rank) - int64_t{1}, kLeast));
   }
 
+  // Keeps what lies above the bound, from `begin` on.
   void filter(int64_t begin, Int bound) {
     int64_t i = begin;
     for (; i + 64 <= n_; i += 64) {
@@ -143,12 +149,12 @@ class Filter {
       if (key(row_[i]) > bound) keep(i);
   }
 
+  static constexpr Int kLeast = std::numeric_limits<Int>::min();
   const Int* row_;
   int64_t n_, k_;
   int64_t* kept_;
   int64_t room_, found_ = 0;
 };
-
 
 template <typename Int, int kMantissaBits>
 void select_row(const Int* row, int64_t n, int64_t k, Int* values, int64_t* indices) {

@@ -1,0 +1,262 @@
+"""What the clock's readings are made into: intervals that hold, verdicts that follow, turns that are fair."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernelevolve.harness.runner import Runner, RunnerFailed
+from kernelevolve.harness.timing import Side, Timing, interval, judge, measure, settled, verdict
+from kernelevolve.schema import TimingPlan, Unsettled
+
+# --- the interval ---
+
+
+DRAWS: dict[str, Callable[[random.Random], float]] = {
+    "normal": lambda rng: rng.gauss(1.0, 0.1),
+    "skewed": lambda rng: rng.lognormvariate(0.0, 0.5),
+    "outliers": lambda rng: rng.choice([-5.0, 7.0]) if rng.random() < 0.2 else rng.gauss(1.0, 0.01),
+}
+"""Times of a machine, all with the median 1."""
+
+
+@pytest.mark.parametrize(("draw", "n"), [("normal", 40), ("skewed", 8), ("outliers", 15)])
+def test_the_interval_covers_the_true_median_as_often_as_it_says(draw: str, n: int) -> None:
+    rng, trials, held = random.Random(n), 400, 0
+    for _ in range(trials):
+        low, high, coverage = interval(sorted(DRAWS[draw](rng) for _ in range(n)), 0.95)
+        assert coverage >= 0.95
+        held += low <= 1.0 <= high
+    assert held / trials >= 0.95 - 0.033  # three standard errors
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=5))
+def test_too_few_samples_give_their_range_and_admit_how_little_it_covers(ratios: list[float]) -> None:
+    low, high, coverage = interval(sorted(ratios), 0.99)
+    assert (low, high) == (min(ratios), max(ratios))
+    assert coverage == 1 - 2.0 ** (1 - len(ratios))
+
+
+# --- the verdict ---
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.1, 1.3, "faster"),
+        (1.001, 1.5, "faster"),
+        (0.7, 0.9, "slower"),
+        (0.7, 0.999, "slower"),
+        (0.99, 1.01, "same"),
+        (1.001, 1.01, "same"),
+        (0.985, 0.999, "same"),
+        (0.9, 1.1, "ambiguous"),
+        (1.0, 1.1, "ambiguous"),
+        (0.9, 1.0, "ambiguous"),
+        (0.98, 1.01, "ambiguous"),
+        (0.99, 1.02, "ambiguous"),
+    ],
+)
+def test_a_verdict_says_what_the_whole_interval_says(low: float, high: float, expected: str) -> None:
+    assert verdict(low, high) == expected
+
+
+def a_timing(low: float, high: float, pairs: int = 8) -> Timing:
+    middle = (low + high) / 2
+    return Timing(1.0, middle, middle, low, high, 0.99, pairs, verdict(low, high))
+
+
+@pytest.mark.parametrize(
+    ("timing", "done"),
+    [
+        (a_timing(1.0, 1.5), False),
+        (a_timing(1.49, 1.51), True),
+        (a_timing(9.8, 10.2), True),
+        (a_timing(9.0, 11.0), False),
+        (a_timing(0.2, 0.6), True),
+        (a_timing(0.2, 0.95), False),
+        (a_timing(1.0, 1.5, pairs=24), True),
+    ],
+)
+def test_measuring_ends_when_it_is_exact_enough_or_clearly_lost_or_long_enough(timing: Timing, done: bool) -> None:
+    assert settled(timing, TimingPlan(half_width=0.02, max_pairs=24)) is done
+
+
+# --- readings to a result ---
+
+
+def test_a_ratio_of_pairs_is_robust_to_a_machine_that_slows_down_for_both() -> None:
+    slow = [1.0] * 6 + [3.0] * 6
+    timing = judge([10 * s for s in slow], [20 * s for s in slow], 0.99)
+    assert (timing.speedup, timing.low, timing.high, timing.verdict) == (2.0, 2.0, 2.0, "faster")
+    assert timing.pairs == 12
+
+
+def test_a_few_turns_without_a_time_are_left_out() -> None:
+    timing = judge([10.0] * 9 + [0.0, -3.0], [20.0] * 10 + [20.0], 0.9)
+    assert (timing.pairs, timing.speedup, timing.candidate_us) == (9, 2.0, 10.0)
+
+
+@pytest.mark.parametrize("lost", [[0.0] * 8, [-1.0] * 8, [10.0] * 5 + [0.0] * 3])
+def test_a_time_that_is_lost_in_noise_is_no_result(lost: list[float]) -> None:
+    for candidate, baseline in ((lost, [20.0] * 8), ([20.0] * 8, lost)):
+        with pytest.raises(RunnerFailed) as caught:
+            judge(candidate, baseline, 0.9)
+        assert isinstance(caught.value.diagnostics[0], Unsettled)
+        assert caught.value.diagnostics[0].advice
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(0.1, 1e5), st.floats(0.1, 1e5)), min_size=1, max_size=40), st.floats(0.5, 0.999))
+def test_a_result_lies_in_its_interval_and_turning_sides_turns_it_over(
+    pairs: list[tuple[float, float]], confidence: float
+) -> None:
+    candidate, baseline = [c for c, _ in pairs], [b for _, b in pairs]
+    there, back = judge(candidate, baseline, confidence), judge(baseline, candidate, confidence)
+    assert there.low <= there.speedup <= there.high
+    assert back.low == pytest.approx(1 / there.high)
+    assert back.high == pytest.approx(1 / there.low)
+    opposite = {"faster": "slower", "slower": "faster", "ambiguous": "ambiguous", "same": "same"}
+    if abs(there.low - 1) > 0.03 and abs(there.high - 1) > 0.03:
+        assert back.verdict == opposite[there.verdict]
+
+
+# --- turns, on a runner that replays prescribed times ---
+
+
+class ReplayedOutputs:
+    def __init__(self) -> None:
+        self.poisoned: list[int] = []
+
+    def poison(self, _workload: int, slot: int) -> None:
+        self.poisoned.append(slot)
+
+
+class ReplayedRunner:
+    """Takes as long for a batch as the test says: `round_trip + calls * call(n)` microseconds, n counts batches."""
+
+    def __init__(self, call: Callable[[int], float], round_trip: float = 30.0) -> None:
+        self.outputs = ReplayedOutputs()
+        self.running = True
+        self.batches: list[list[int]] = []
+        self._call, self._round_trip = call, round_trip
+
+    def call(self, _workload: int, slots: Sequence[int], _function: int) -> float:
+        assert self.running, "a runner that is held still can't be called"
+        poisoned, self.outputs.poisoned = self.outputs.poisoned, []
+        assert poisoned == list(slots), "every output holds poison before it is written"
+        self.batches.append(list(slots))
+        return self._round_trip + len(slots) * self._call(len(self.batches))
+
+    def stop(self) -> None:
+        self.running = False
+
+    def resume(self) -> None:
+        self.running = True
+
+
+def a_side(runner: ReplayedRunner, slots: int = 16) -> Side:
+    return Side(cast(Runner, runner), function=0, workload=0, slots=slots)
+
+
+def timed(
+    mine: Callable[[int], float], theirs: Callable[[int], float], plan: TimingPlan | None = None
+) -> tuple[Timing, Side, Side]:
+    sides = a_side(ReplayedRunner(mine)), a_side(ReplayedRunner(theirs))
+    return measure(*sides, plan or TimingPlan(), random.Random(1)), *sides
+
+
+@pytest.mark.parametrize("us", [0.5, 16.0, 900.0, 50_000.0])
+def test_the_round_trip_cancels_out(us: float) -> None:
+    timing, *_ = timed(lambda _: us, lambda _: 2 * us)
+    assert timing.candidate_us == pytest.approx(us)
+    assert timing.baseline_us == pytest.approx(2 * us)
+    assert timing.speedup == pytest.approx(2)
+    assert timing.verdict == "faster"
+
+
+def test_equal_kernels_are_the_same() -> None:
+    timing, *_ = timed(lambda _: 100.0, lambda _: 100.0)
+    assert timing.verdict == "same"
+    assert timing.pairs == TimingPlan().min_pairs
+
+
+def test_noise_is_measured_longer_but_never_longer_than_planned() -> None:
+    def noisy(seed: int) -> Callable[[int], float]:
+        rng = random.Random(seed)
+        drift = [rng.uniform(0.5, 2) for _ in range(10_000)]
+        return lambda n: 100.0 * drift[n // 4]
+
+    plan = TimingPlan(turn_us=500.0, max_pairs=15)
+    timing, mine, _ = timed(noisy(1), noisy(2), plan)
+    assert len(mine.turns) == plan.max_pairs
+    assert timing.low < 1 < timing.high
+    assert timing.verdict == "ambiguous"
+
+
+def test_a_clear_loser_is_not_measured_to_the_end() -> None:
+    rng = random.Random(3)
+    timing, mine, _ = timed(lambda _: rng.uniform(300, 500), lambda _: 100.0, TimingPlan(half_width=0.001))
+    assert timing.verdict == "slower"
+    assert len(mine.turns) == TimingPlan().min_pairs
+
+
+def test_both_sides_get_the_same_inputs_in_the_same_order_and_take_turns_at_going_first() -> None:
+    timing, mine, theirs = timed(lambda _: 1000.0, lambda _: 1000.0)
+    mine_runner, their_runner = cast(ReplayedRunner, mine.runner), cast(ReplayedRunner, theirs.runner)
+    assert mine_runner.batches == their_runner.batches
+    assert timing.pairs == len(mine.turns) == len(theirs.turns)
+
+
+def test_no_call_of_a_batch_sees_an_input_twice_and_all_inputs_get_used() -> None:
+    _, mine, _ = timed(lambda _: 5.0, lambda _: 5.0)
+    batches = cast(ReplayedRunner, mine.runner).batches
+    assert all(len(set(batch)) == len(batch) for batch in batches)
+    assert {slot for batch in batches for slot in batch} == set(range(16))
+
+
+def test_the_idle_side_is_held_still() -> None:
+    _, mine, theirs = timed(lambda _: 100.0, lambda _: 100.0)
+    assert not cast(ReplayedRunner, mine.runner).running
+    assert not cast(ReplayedRunner, theirs.runner).running
+
+    class Watchful(ReplayedRunner):
+        other: ReplayedRunner
+
+        def call(self, workload: int, slots: Sequence[int], function: int) -> float:
+            assert not self.other.running
+            return super().call(workload, slots, function)
+
+    one, two = Watchful(lambda _: 100.0), Watchful(lambda _: 100.0)
+    one.other, two.other = two, one
+    measure(a_side(one), a_side(two), TimingPlan(), random.Random(1))
+
+
+def test_outputs_are_checked_after_every_turn() -> None:
+    checked: list[int] = []
+    runner = ReplayedRunner(lambda _: 100.0)
+    side = a_side(runner)
+    side.verify = lambda _, slot: checked.append(slot)
+    timing = measure(side, a_side(ReplayedRunner(lambda _: 100.0)), TimingPlan(), random.Random(1))
+    assert len(checked) >= timing.pairs
+
+    def wrong(_runner: Runner, _slot: int) -> None:
+        raise RunnerFailed(Unsettled(message="wrong", advice="none"))
+
+    side = a_side(ReplayedRunner(lambda _: 100.0))
+    side.verify = wrong
+    with pytest.raises(RunnerFailed, match="wrong"):
+        measure(side, a_side(ReplayedRunner(lambda _: 100.0)), TimingPlan(), random.Random(1))
+
+
+@pytest.mark.parametrize("us", [0.2, 3.0, 70.0, 5000.0, 1e6])
+def test_a_turn_takes_about_as_long_as_planned(us: float) -> None:
+    side = a_side(ReplayedRunner(lambda _: us, round_trip=0.0))
+    side.size(6000.0)
+    calls = side.repeats * (side.batch + 1)
+    assert 2 <= side.batch <= side.slots
+    assert calls * us < 6000 * 3 or calls <= 9, "three differences of two calls and one are the least"
+    assert calls * us > 6000 / 3 or side.batch == 16
