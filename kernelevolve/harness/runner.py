@@ -13,10 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernelevolve.errors import JudgeError
 from kernelevolve.harness.arena import Arena, Outputs
 from kernelevolve.harness.layout import COMMAND
-from kernelevolve.harness.sandbox import STATUS, Sandbox, clean_environment, native_tool, unprivileged_user
+from kernelevolve.harness.sandbox import (
+    STATUS,
+    Sandbox,
+    check_walls,
+    clean_environment,
+    native_tool,
+    openmp_environment,
+    unprivileged_user,
+)
 from kernelevolve.languages.cpp import Cpp
 from kernelevolve.schema import Cheat, Crash, Diagnostic, LimitExceeded, Limits, Raised
 
@@ -58,7 +65,7 @@ def baseline_program(folder: Path, functions: Sequence[tuple[str, bool]], thread
     named = [f"{name}:{'compiled' if compiled else 'eager'}" for name, compiled in functions]
     environment = {
         **os.environ,
-        "OMP_NUM_THREADS": str(threads),
+        **openmp_environment(threads),
         "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "inductor"),
         # An eager operation's temporaries must not pay page faults in every call: keep them on the heap.
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -84,44 +91,37 @@ class Runner:
         self._arena = arena
         self._limits = limits
         self._trusted = program.sandbox is None
-        self._process, self._commands, self._answers, self._printed, status = self._start(program)
-        self._pid = self._process.pid
-        if status is not None:
-            word = os.read(status, STATUS.size)
-            os.close(status)
-            self._pid = STATUS.unpack(word)[0] if len(word) == STATUS.size else self._process.pid
+        self._process, self._commands, self._answers, self._printed, self._errors, status = self._start(program)
+        word = os.read(status, STATUS.size)
+        os.close(status)
+        self._pid = STATUS.unpack(word)[0] if len(word) == STATUS.size else self._process.pid
 
-    def _start(self, program: Program) -> tuple[subprocess.Popen[bytes], int, int, int, int | None]:
+    def _start(self, program: Program) -> tuple[subprocess.Popen[bytes], int, int, int, int, int]:
         command_read, commands = os.pipe()
         answers, answer_write = os.pipe()
         printed, print_write = os.pipe()
+        status, status_write = os.pipe()
+        errors, errors_write = os.pipe()
         # A candidate that prints more than anyone reads must not block, nor fill a disk: its writes just fail.
         os.set_blocking(print_write, False)
         os.set_blocking(printed, False)
         fcntl.fcntl(printed, fcntl.F_SETPIPE_SZ, min(self._limits.output_bytes, 1 << 20))
-        status_read, status_write = os.pipe() if program.sandbox else (None, None)
         passed = [command_read, answer_write, self._arena.fd, self.outputs.block.fd]
         argv = [*program.argv, *map(str, passed)]
         if program.sandbox is not None:
             shared = self._arena.layout.input_bytes + self._arena.layout.output_bytes
             argv = program.sandbox.command(
                 argv, self._limits, seconds=600.0, memory_bytes=self._limits.memory_bytes + shared,
-                readable=program.readable, status=status_write, uid=unprivileged_user(),
+                readable=program.readable, status=status_write, errors=errors_write, uid=unprivileged_user(),
             )  # fmt: skip
-            assert status_write is not None
-            passed.append(status_write)
+            passed += [status_write, errors_write]
         process = subprocess.Popen(
             argv, env=program.environment, stdin=subprocess.DEVNULL, stdout=print_write, stderr=print_write,
             pass_fds=passed, start_new_session=True,
         )  # fmt: skip
-        for fd in (
-            command_read,
-            answer_write,
-            print_write,
-            *([status_write] if status_write is not None else []),
-        ):
+        for fd in (command_read, answer_write, print_write, status_write, errors_write):
             os.close(fd)
-        return process, commands, answers, printed, status_read
+        return process, commands, answers, printed, errors, status
 
     def load(self, seconds: float) -> None:
         """Send the layout and wait until the candidate is loaded. Raises `RunnerFailed`."""
@@ -172,12 +172,19 @@ class Runner:
                 raise RunnerFailed(self._flood(workload))
             return byte
         if byte == b"!":
-            size = int.from_bytes(os.read(self._answers, 2), "little")
-            text = os.read(self._answers, size).decode(errors="replace")
             raise RunnerFailed(
-                Raised(message=text, advice="mend what it complains about", workload=self._name(workload))
+                Raised(message=self._message(), advice="mend what it complains about", workload=self._name(workload))
             )
         raise RunnerFailed(self._ended(workload))
+
+    def _message(self) -> str:
+        """What follows a '!': a length and a text. The runner writes both at once; never wait for more."""
+        os.set_blocking(self._answers, False)
+        try:
+            data = os.read(self._answers, 4096)
+        except BlockingIOError:
+            return "an error without a message"
+        return data[2 : 2 + int.from_bytes(data[:2], "little")].decode(errors="replace")
 
     def _ended(self, workload: int | None) -> Diagnostic:
         """Why the process is gone."""
@@ -186,9 +193,8 @@ class Runner:
         except subprocess.TimeoutExpired:
             self.kill()
             code = self._process.returncode
+        check_walls(self._errors)
         printed = self._tail()
-        if code == 125 and "walls: " in printed:
-            raise JudgeError(f"the sandbox can't be set up: {printed}", remedy="run kernelevolve doctor")
         where = f" on {self._name(workload)}" if workload is not None else " while it was loaded"
         said = f"; it printed: {printed}" if printed else ""
         name = self._name(workload)
@@ -272,6 +278,6 @@ class Runner:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        for fd in (self._commands, self._answers, self._printed):
+        for fd in (self._commands, self._answers, self._printed, self._errors):
             os.close(fd)
         self.outputs.close()

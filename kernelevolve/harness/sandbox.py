@@ -73,10 +73,15 @@ class Sandbox:
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
         cwd: Path = Path("/"),
+        errors: int,
         status: int | None = None,
         uid: int | None = None,
     ) -> list[str]:
-        """The command line that runs `argv` inside the walls; `seconds` of CPU time a core."""
+        """The command line that runs `argv` inside the walls; `seconds` of CPU time a core.
+
+        To the descriptor `errors` goes what kept a wall from being raised (the program itself never has it), to
+        `status` the program's process id.
+        """
         cores = os.cpu_count() or 1
         line = [str(self.launcher), "--memory", str(memory_bytes), "--cpu", str(int(seconds * cores) + 1)]
         line += [
@@ -86,6 +91,8 @@ class Sandbox:
             str(limits.processes),
             "--cwd",
             str(cwd),
+            "--errors",
+            str(errors),
         ]
         if self.namespaces:
             line.append("--namespaces")
@@ -112,63 +119,85 @@ class Sandbox:
         if uid is not None:
             for folder in writable:
                 os.chown(folder, uid, uid)
+        errors, errors_write = os.pipe()
         command = self.command(
             argv, limits, seconds=seconds, memory_bytes=limits.memory_bytes, readable=readable, writable=writable,
-            cwd=cwd, uid=uid,
+            cwd=cwd, errors=errors_write, uid=uid,
         )  # fmt: skip
         started = time.monotonic()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=dict(clean_environment()), start_new_session=True,
+            env=dict(clean_environment()), start_new_session=True, pass_fds=(errors_write,),
         )  # fmt: skip
+        os.close(errors_write)
         output, timed_out = _collect(process, started + seconds, limits.output_bytes)
         kill_group(process)
-        text = output.decode(errors="replace")
-        if process.returncode == 125 and "walls: " in text:
-            raise JudgeError(f"the sandbox can't be set up: {text.strip()}", remedy="run kernelevolve doctor")
-        return Finished(process.returncode, text, time.monotonic() - started, timed_out)
+        try:
+            check_walls(errors)
+        finally:
+            os.close(errors)
+        return Finished(process.returncode, output.decode(errors="replace"), time.monotonic() - started, timed_out)
 
 
 def _collect(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[bytes, bool]:
-    """What the process prints until it ends, closes its output, prints too much, or runs out of time."""
+    """What the process prints until it ends, prints too much, or runs out of time (then True)."""
     assert process.stdout is not None
+    printed = process.stdout.fileno()
+    ended = os.pidfd_open(process.pid)  # children in the background may keep the output open for longer
     chunks: list[bytes] = []
     size = 0
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while size < most:
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                return b"".join(chunks), True
-            chunk = os.read(process.stdout.fileno(), 65536)
-            if not chunk:
-                break
-            chunks.append(chunk)
-            size += len(chunk)
     try:
-        process.wait(max(0.0, deadline - time.monotonic()) if size < most else 0.0)
-    except subprocess.TimeoutExpired:
-        return b"".join(chunks), size < most
+        with selectors.DefaultSelector() as selector:
+            selector.register(printed, selectors.EVENT_READ)
+            selector.register(ended, selectors.EVENT_READ)
+            while size < most:
+                ready = {key.fd for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
+                if not ready:
+                    return b"".join(chunks), True
+                if printed not in ready:
+                    break
+                chunk = os.read(printed, 65536)
+                chunks.append(chunk)
+                size += len(chunk)
+                if not chunk:
+                    selector.unregister(printed)
+    finally:
+        os.close(ended)
     return b"".join(chunks), False
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """End a process with everything in its group (and, with namespaces, everything it ever started)."""
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            log.debug("process group %d has ended by itself", process.pid)
-        process.wait()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # also after its own end: children in the background may be left
+    except ProcessLookupError:
+        log.debug("process group %d has ended by itself", process.pid)
+    process.wait()
     if process.stdout is not None:
         process.stdout.close()
+
+
+def check_walls(errors: int) -> None:
+    """Read what the launcher of an ended program had to say. Raises `JudgeError` where a wall couldn't be raised."""
+    said = os.read(errors, 4096).decode(errors="replace").strip()
+    if said:
+        raise JudgeError(f"the sandbox can't be set up: {said}", remedy="run kernelevolve doctor")
 
 
 def clean_environment(threads: int | None = None) -> Mapping[str, str]:
     """All that a candidate or compiler finds in its environment."""
     fixed = {"PATH": "/usr/bin:/bin", "LANG": "C", "HOME": "/tmp"}
-    if threads is None:
-        return fixed
-    return {**fixed, "OMP_NUM_THREADS": str(threads), "OMP_DYNAMIC": "false"}
+    return fixed if threads is None else {**fixed, **openmp_environment(threads)}
+
+
+def openmp_environment(threads: int) -> Mapping[str, str]:
+    """The same for candidate and baseline: so many threads, each on a core of its own.
+
+    Left to the scheduler, two threads that wait for each other may share a core for milliseconds at a time.
+    """
+    return {
+        "OMP_NUM_THREADS": str(threads), "OMP_DYNAMIC": "false", "OMP_PROC_BIND": "close", "OMP_PLACES": "cores",
+    }  # fmt: skip
 
 
 def unprivileged_user() -> int | None:

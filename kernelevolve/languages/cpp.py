@@ -13,8 +13,12 @@ from kernelevolve.errors import ToolchainError, UsageError
 from kernelevolve.languages.base import PRELUDE, BuildPlan, Loaded, Prelude
 from kernelevolve.schema import Candidate, CompileError, Diagnostic, Hardware, ParseError, Value, digest_of
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
-"""No -ffast-math: it would change the rules for NaN and Inf."""
+FLAGS = (
+    "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-ffp-contract=fast",
+    "-fvisibility=hidden", "-fno-gnu-unique",
+)  # fmt: skip
+"""No -ffast-math: it would change the rules for NaN and Inf. The last two keep the statics of two kernels that are
+loaded into one serving process apart."""
 
 _HEADER = "tvm/ffi/tvm_ffi.h"
 _PRELUDE = "prelude.h"

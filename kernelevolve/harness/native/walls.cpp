@@ -1,12 +1,13 @@
 // Raises walls around itself, then becomes the program that it is given:
 //
-//   walls [--namespaces] [--uid N] [--ro PATH]... [--rw PATH]... [--cwd PATH] [--status FD]
+//   walls [--namespaces] [--uid N] [--ro PATH]... [--rw PATH]... [--cwd PATH] [--status FD] [--errors FD]
 //         [--memory BYTES] [--cpu SECONDS] [--file-size BYTES] [--processes N] -- program [argument]...
 //
 // With --namespaces the program sees the system's libraries, the named folders and an empty /tmp, nothing else of
 // the file system, and no other process, network or IPC object. A wall that can't be raised is an error (exit 125),
-// never skipped: whoever calls has tried first what works here. With --status the
-// program's pid, as the caller sees it, is written to that descriptor before the program starts.
+// never skipped: whoever calls has tried first what works here. What went wrong is written to --errors, which the
+// program never has, so that it can't say the same. With --status the program's pid, as the caller sees it, is written
+// to that descriptor before the program starts.
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -29,6 +30,8 @@
 
 namespace {
 
+int errors = STDERR_FILENO;
+
 struct Options {
   bool namespaces = false;
   uid_t uid = 0;  // 0: keep
@@ -40,7 +43,7 @@ struct Options {
 };
 
 [[noreturn]] void die(const std::string& what) {
-  std::fprintf(stderr, "walls: %s: %s\n", what.c_str(), std::strerror(errno));
+  dprintf(errors, "walls: %s: %s\n", what.c_str(), std::strerror(errno));
   _exit(125);
 }
 
@@ -152,6 +155,7 @@ Options parse(int argc, char** argv) {
     else if (flag == "--rw") options.writable.push_back(value);
     else if (flag == "--cwd") options.folder = value;
     else if (flag == "--status") options.status = std::atoi(value);
+    else if (flag == "--errors") fcntl(errors = std::atoi(value), F_SETFD, FD_CLOEXEC);
     else if (flag == "--memory") options.limits.emplace_back(RLIMIT_AS, std::strtoull(value, nullptr, 10));
     else if (flag == "--cpu") options.limits.emplace_back(RLIMIT_CPU, std::strtoull(value, nullptr, 10));
     else if (flag == "--file-size") options.limits.emplace_back(RLIMIT_FSIZE, std::strtoull(value, nullptr, 10));

@@ -29,7 +29,7 @@ inline Int key_of(Int bits) {
   return static_cast<Int>(static_cast<std::make_unsigned_t<Int>>(ascending) - ((1u << kMantissaBits) - 1));
 }
 
-// A heap node: one integer that orders by key and holds the place in the row, which has fewer than 2^32 elements.
+// A heap node: one integer that orders by key and holds the place in the row (of fewer than 2^32 elements).
 inline int64_t entry_of(int32_t key, int64_t place) { return int64_t{key} * (int64_t{1} << 32) + place; }
 inline int32_t key_in(int64_t entry) { return static_cast<int32_t>(entry >> 32); }
 inline int64_t place_in(int64_t entry) { return entry & 0xffffffff; }

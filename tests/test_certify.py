@@ -1,0 +1,97 @@
+"""Certification lets through what wins on shapes that the search never showed, and stores what doesn't."""
+
+import pytest
+from searching import (
+    QUICKLY,
+    SLOW_BASELINE,
+    SLOWLY,
+    judge_here,
+    kernel,
+    landscape,
+    some_settings,
+    stored,
+    variant,
+)
+
+from kernelevolve import hardware, targets
+from kernelevolve.certify import certify
+from kernelevolve.runs import Runs
+from kernelevolve.schema import Candidate, Entry, Lineage, Refused, Run
+from kernelevolve.search import Session
+from kernelevolve.store import SqlStore
+from kernelevolve.testing.records import a_failed, a_run_spec
+
+HELD_OUT = {"cpu-64x300", "cpu-16x300"}
+
+
+def a_candidate(body):
+    return Candidate(language="cpp", files={"main.cpp": kernel(body)}, lineage=Lineage(origin="main"))
+
+
+@pytest.fixture
+def certified(tiny_target_folder, tmp_path, cache_dir, monkeypatch):
+    """Certify a kernel with this body, against a slow baseline."""
+    judge_here(monkeypatch)
+    folder = variant(tiny_target_folder, tmp_path, "sure", {"baselines.py": SLOW_BASELINE})
+    machine = hardware.measured(None, 1, cache_dir)
+    spec = a_run_spec(target=targets.load("tiny", folder), hardware=machine, threads=1)
+    settings = some_settings(tmp_path, cache_dir, folder)
+    return lambda body: certify(a_candidate(body), Run(spec=spec), settings)
+
+
+def test_a_winner_becomes_an_entry_with_its_domain_and_evidence(certified):
+    entry = certified(QUICKLY)
+    assert isinstance(entry, Entry)
+    assert {m.workload for m in entry.evidence} == {"cpu-64x512", "cpu-16x512"} | HELD_OUT
+    assert {m.verdict for m in entry.evidence} == {"faster"}
+    (box,) = entry.domain
+    assert box.axes == {"rows": (16, 64), "n": (300, 512)}
+    assert box.dtypes == {"T": "float32"}
+    assert entry.candidate == a_candidate(QUICKLY)
+    assert entry.provenance.run == a_run_spec().run
+    assert entry.environment.threads == 1
+
+
+def test_losses_are_kept_as_evidence_and_not_served(certified):
+    lagging = f"if (n == 300) {{ for (volatile int i = 0; i < 2000000; i = i + 1); }} {QUICKLY}"
+    entry = certified(lagging)
+    assert isinstance(entry, Entry)
+    assert {m.workload for m in entry.evidence if m.verdict == "slower"} == HELD_OUT
+    (box,) = entry.domain
+    assert box.axes["n"] == (512, 512)
+
+
+def test_a_kernel_that_wins_nowhere_is_refused(certified):
+    refused = certified(f"for (volatile int i = 0; i < 2000000; i = i + 1); {SLOWLY}")
+    assert isinstance(refused, Refused)
+    assert refused.reason == "no_win"
+    assert {m.workload for m in refused.evaluation.measurements} > HELD_OUT
+
+
+def test_a_kernel_that_knows_the_search_shapes_by_heart_is_refused(certified):
+    by_heart = f"if (n != 512 && rows * n > 64) return; {QUICKLY}"
+    refused = certified(by_heart)
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.evaluation.stage) == ("failed", "check")
+    assert {d.workload for d in refused.evaluation.diagnostics} == HELD_OUT
+    assert "check" in refused.message
+
+
+@pytest.mark.parametrize("by_heart", [True, False])
+def test_how_certification_ended_is_stored(by_heart, certified, tmp_path, cache_dir, tiny_target_folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        landscape(patch, lambda _: 2.0)
+        settings = some_settings(tmp_path, cache_dir, tiny_target_folder, evals=1)
+        session = Session.start(settings, "tiny")
+        result = session.run(lambda _: None)
+    best = result.best.candidate
+    outcome = certified(QUICKLY)
+    if by_heart:
+        failed = a_failed(best, "check", purpose="certify")
+        outcome = Refused(candidate=best.digest, reason="failed", message="wrong at n = 300", evaluation=failed)
+    session.conclude(outcome, "a word on it")
+    last = stored(settings, result.run).events[-1]
+    assert (last.kind, last.detail) == ("refused" if by_heart else "certified", "a word on it")
+    with SqlStore.open(Runs(settings.runs).database, read_only=True) as store:
+        kept = store.evaluations(result.run, "certify")
+    assert kept == ((outcome.evaluation,) if by_heart else ())
