@@ -43,9 +43,6 @@ log = logging.getLogger(__name__)
 Stage = Literal["calibrating", "searching", "confirming", "done"]
 Stopped = Literal["budget", "time", "exhausted"]
 
-MOST_WORKERS = 4
-"""Judges started without being asked for: they take turns to time, so more of them only cost memory."""
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -140,7 +137,7 @@ class Session:
             seed=settings.seed,
             evals=settings.evals,
             minutes=settings.minutes,
-            workers=settings.workers or min(machine.cores, MOST_WORKERS),
+            workers=settings.workers_on(machine.cores),
             threads=settings.threads or machine.cores,
             kernelevolve=__version__,
         )

@@ -15,6 +15,8 @@ from kernelevolve.errors import SettingsError
 
 PREFIX = "KERNELEVOLVE_"
 FILE = "kernelevolve.toml"
+MOST_WORKERS = 4
+"""Judges started without being asked for: they take turns to time, so more of them only cost memory."""
 
 
 class Settings(BaseSettings):
@@ -23,7 +25,9 @@ class Settings(BaseSettings):
     evals: int = Field(60, ge=1, description="total budget of evaluations of a search")
     minutes: float | None = Field(None, gt=0, description="wall-clock budget of one sitting; None means none")
     seed: int = Field(0, ge=0, description="seed of proposer and policy")
-    workers: int | None = Field(None, ge=1, description="evaluations under way at once; None means one for each core")
+    workers: int | None = Field(
+        None, ge=1, description=f"evaluations under way at once; None means one a core, at most {MOST_WORKERS}"
+    )
     threads: int | None = Field(None, ge=1, description="threads that a kernel may use; None means all cores")
     hardware: str | None = Field(None, description="key or alias of a device; None means this machine's CPU")
     language: str = Field("cpp", description="kernel language of the search")
@@ -40,6 +44,10 @@ class Settings(BaseSettings):
     targets: Path | None = Field(None, description="folder of the targets; None means ./targets, else the bundled ones")
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    def workers_on(self, cores: int) -> int:
+        """Judges to start on a machine with so many cores."""
+        return self.workers or min(cores, MOST_WORKERS)
 
     @classmethod
     def settings_customise_sources(

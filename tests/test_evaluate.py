@@ -69,7 +69,8 @@ def test_a_kernel_of_several_files_is_judged(here, tmp_path, capfd):
 FAILURES = {
     "no entry point": ("int nothing;\n", "parse", "parse"),
     "syntax": (kernel("to[0] = ;"), "build", "compile"),
-    "undefined function": (kernel(f"nowhere(); {SCALE}", "void nowhere();"), "load", "raised"),
+    "undefined function": (kernel(f"nowhere(); {SCALE}", "void nowhere();"), "build", "compile"),
+    "crash while it is loaded": (kernel(SCALE, "#include <cstdlib>\nint early = (abort(), 0);"), "load", "crash"),
     "wrong number": (kernel(SCALE.replace("*by", "+by").replace("from[i] *", "from[i] +")), "check", "numeric"),
     "outputs left alone": (kernel(";"), "check", "numeric"),
     "crash": (kernel("*(volatile int*)0 = 1;"), "check", "crash"),
