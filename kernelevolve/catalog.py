@@ -38,7 +38,9 @@ def _singular(kind: str) -> str:
     return f"{kind[:-3]}y" if kind.endswith("ies") else kind[:-1]
 
 
-LANGUAGES = Catalog("languages", {"cpp": "kernelevolve.languages.cpp:Cpp"})
+LANGUAGES = Catalog(
+    "languages", {"cpp": "kernelevolve.languages.cpp:Cpp", "triton": "kernelevolve.languages.triton:Triton"}
+)
 EXECUTORS = Catalog("executors", {"local": "kernelevolve.executors.local:LocalExecutor"})
 PROPOSERS = Catalog("proposers", {"tuner": "kernelevolve.proposers.tuner:Tuner"})
 POLICIES = Catalog(

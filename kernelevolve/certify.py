@@ -20,7 +20,7 @@ from kernelevolve.schema import (
 )
 from kernelevolve.settings import Settings
 
-TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01)
+TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01, seconds=10.0)
 """Certification looks longer than the search does."""
 
 

@@ -11,7 +11,7 @@ from kernelevolve.resources import targets_dir
 from kernelevolve.schema import Candidate, Evaluation, Failed, Job, Lineage, TimingPlan
 from kernelevolve.settings import Settings
 
-TIMING = TimingPlan(max_pairs=40, half_width=0.01)
+TIMING = TimingPlan(max_pairs=40, half_width=0.01, seconds=10.0)
 """A single evaluation may take its time."""
 
 

@@ -124,6 +124,8 @@ class Session:
     def start(cls, settings: Settings, target_name: str) -> Self:
         """A new run by these settings. Raises `UsageError`, `ToolchainError` and `StoreError`."""
         target = targets.load(target_name, targets_dir(settings.targets))
+        for catalog, name in ((LANGUAGES, "language"), (PROPOSERS, "proposer"), (POLICIES, "policy")):
+            catalog.load(getattr(settings, name))  # a wrong name is said before anything is measured or written
         machine = hardware.measured(settings.hardware, settings.threads, settings.cache)
         runs = Runs(settings.runs)
         spec = RunSpec(
@@ -178,9 +180,10 @@ class Session:
         return self.result()
 
     def conclude(self, outcome: Entry | Refused, detail: str) -> None:
-        """Write down how certification ended; a refusal's measurements are kept too."""
-        if isinstance(outcome, Refused):
-            self._store.add_evaluation(self.spec.run, self._state.best_number, outcome.evaluation)
+        """Write down how certification ended, in this sitting or before; a refusal's measurements are kept too."""
+        run = self.spec.run
+        if isinstance(outcome, Refused) and outcome.evaluation not in self._store.evaluations(run, "certify"):
+            self._store.add_evaluation(run, self._state.best_number, outcome.evaluation)
         self._event("certified" if isinstance(outcome, Entry) else "refused", detail)
 
     def result(self) -> SearchResult:
@@ -216,6 +219,10 @@ class Session:
             self._store.add_calibration(self.spec.run, self._calibration)
         for step in run.steps:
             self._replay(step, executor)
+        # Only now: a step that was no promise when it landed may have a lower number than the best of that moment.
+        for step in run.steps:
+            if step.candidate and step.evaluation and not step.confirmations and self._promising(step.evaluation):
+                self._submit(executor, step.number, step.candidate, "confirm")
 
     def _replay(self, step: Step, executor: Executor) -> None:
         state = self._state
@@ -235,8 +242,6 @@ class Session:
             parent = Parent(candidate=step.candidate, evaluation=confirmation)
             self._learn(step.number, parent)
             self._crown(step.number, parent)
-        if not step.confirmations and self._promising(step.evaluation):
-            self._submit(executor, step.number, step.candidate, "confirm")
 
     def _loop(self, executor: Executor, listen: Listener) -> None:
         state = self._state

@@ -62,7 +62,12 @@ def test_an_unknown_target_is_answered_with_a_close_one(settings, refused):
 
 @pytest.mark.parametrize(
     ("option", "remedy"),
-    [("policy", "best-of-n, greedy, random"), ("proposer", "tuner"), ("language", "cpp"), ("hardware", "choose one of")],
+    [
+        ("policy", "best-of-n, greedy, random"),
+        ("proposer", "tuner"),
+        ("language", "cpp"),
+        ("hardware", "choose one of"),
+    ],
 )
 def test_an_unknown_name_is_answered_with_those_there_are(option, remedy, settings, refused):
     said = refused(2, "search", "tiny", f"--{option}", "greedyy")
@@ -104,6 +109,18 @@ def test_a_budget_that_is_none_is_an_error(value, settings, refused, monkeypatch
 # --- targets ---
 
 
+@pytest.fixture
+def torn(settings, refused, tiny_target_folder, tmp_path):
+    """What a search of `tiny` says when a file of it is changed."""
+
+    def run(file, change):
+        path = tiny_target_folder / "tiny" / file
+        folder = variant(tiny_target_folder, tmp_path, "torn", {file: change(path.read_text())})
+        return refused(2, "search", "tiny", "--targets", str(folder))
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
@@ -113,13 +130,8 @@ def test_a_budget_that_is_none_is_an_error(value, settings, refused, monkeypatch
         ('axes = { rows = 64, n = 512 }, dtypes = { T = "float32" }', "axes = 5", "workloads[0].axes"),
     ],
 )
-def test_a_malformed_target_is_answered_with_file_and_key(
-    old, new, named, settings, refused, tiny_target_folder, tmp_path
-):
-    toml = (tiny_target_folder / "tiny" / "target.toml").read_text()
-    assert old in toml
-    folder = variant(tiny_target_folder, tmp_path, "torn", {"target.toml": toml.replace(old, new, 1)})
-    said = refused(2, "search", "tiny", "--targets", str(folder))
+def test_a_malformed_target_is_answered_with_file_and_key(old, new, named, torn):
+    said = torn("target.toml", lambda toml: toml.replace(old, new, 1))
     assert "target.toml" in said
     assert named in said
 
@@ -132,9 +144,8 @@ def test_a_malformed_target_is_answered_with_file_and_key(
         ("inputs.py", "import no_such_package\n", "inputs.py"),
     ],
 )
-def test_wrong_python_of_a_target_is_named_too(file, text, named, settings, refused, tiny_target_folder, tmp_path):
-    folder = variant(tiny_target_folder, tmp_path, "torn", {file: text})
-    assert named in refused(2, "search", "tiny", "--targets", str(folder))
+def test_wrong_python_of_a_target_is_named_too(file, text, named, torn):
+    assert named in torn(file, lambda _: text)
 
 
 # --- the machine ---
@@ -235,7 +246,7 @@ def test_a_full_disk_at_the_start_is_named_too(settings, small_disk, refused):
     assert "full" in refused(1, "search", "tiny", "--runs", str(disk / "runs"))
 
 
-def test_a_full_disk_under_the_registry_or_the_report_is_our_failure(settings, small_disk, refused):
+def test_a_full_disk_under_the_report_is_named(settings, small_disk, refused):
     disk, _ = small_disk
     name = Session.start(settings, "tiny").spec.run
     (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))

@@ -9,7 +9,6 @@ from searching import (
     kernel,
     landscape,
     some_settings,
-    stored,
     variant,
 )
 
@@ -20,6 +19,7 @@ from kernelevolve.schema import Candidate, Entry, Lineage, Refused, Run
 from kernelevolve.search import Session
 from kernelevolve.store import SqlStore
 from kernelevolve.testing.records import a_failed, a_run_spec
+from kernelevolve.testing.registry_records import an_entry
 
 HELD_OUT = {"cpu-64x300", "cpu-16x300"}
 
@@ -29,13 +29,18 @@ def a_candidate(body):
 
 
 @pytest.fixture
-def certified(tiny_target_folder, tmp_path, cache_dir, monkeypatch):
-    """Certify a kernel with this body, against a slow baseline."""
-    judge_here(monkeypatch)
+def settings(tiny_target_folder, tmp_path, cache_dir):
+    """Settings whose target has a slow baseline."""
     folder = variant(tiny_target_folder, tmp_path, "sure", {"baselines.py": SLOW_BASELINE})
-    machine = hardware.measured(None, 1, cache_dir)
-    spec = a_run_spec(target=targets.load("tiny", folder), hardware=machine, threads=1)
-    settings = some_settings(tmp_path, cache_dir, folder)
+    return some_settings(tmp_path, cache_dir, folder, evals=1)
+
+
+@pytest.fixture
+def certified(settings, monkeypatch):
+    """Certify a kernel with this body."""
+    judge_here(monkeypatch)
+    machine = hardware.measured(None, 1, settings.cache)
+    spec = a_run_spec(target=targets.load("tiny", settings.targets), hardware=machine, threads=1)
     return lambda body: certify(a_candidate(body), Run(spec=spec), settings)
 
 
@@ -77,21 +82,30 @@ def test_a_kernel_that_knows_the_search_shapes_by_heart_is_refused(certified):
     assert "check" in refused.message
 
 
-@pytest.mark.parametrize("by_heart", [True, False])
-def test_how_certification_ended_is_stored(by_heart, certified, tmp_path, cache_dir, tiny_target_folder, monkeypatch):
-    with monkeypatch.context() as patch:
-        landscape(patch, lambda _: 2.0)
-        settings = some_settings(tmp_path, cache_dir, tiny_target_folder, evals=1)
+@pytest.fixture
+def concluded(settings, monkeypatch):
+    """Search on a landscape, conclude with this outcome: its run, and what the store has of certifications."""
+
+    def conclude(outcome):
+        landscape(monkeypatch, lambda _: 2.0)
         session = Session.start(settings, "tiny")
-        result = session.run(lambda _: None)
-    best = result.best.candidate
-    outcome = certified(QUICKLY)
-    if by_heart:
-        failed = a_failed(best, "check", purpose="certify")
-        outcome = Refused(candidate=best.digest, reason="failed", message="wrong at n = 300", evaluation=failed)
-    session.conclude(outcome, "a word on it")
-    last = stored(settings, result.run).events[-1]
-    assert (last.kind, last.detail) == ("refused" if by_heart else "certified", "a word on it")
-    with SqlStore.open(Runs(settings.runs).database, read_only=True) as store:
-        kept = store.evaluations(result.run, "certify")
-    assert kept == ((outcome.evaluation,) if by_heart else ())
+        session.run(lambda _: None)
+        session.conclude(outcome, "a word on it")
+        with SqlStore.open(Runs(settings.runs).database, read_only=True) as store:
+            return store.run(session.spec.run), store.evaluations(session.spec.run, "certify")
+
+    return conclude
+
+
+def test_a_refusal_is_stored_with_its_measurements(concluded):
+    failed = a_failed(a_candidate(QUICKLY), "check", purpose="certify")
+    refused = Refused(candidate=failed.candidate, reason="failed", message="wrong at n = 300", evaluation=failed)
+    run, kept = concluded(refused)
+    assert (run.events[-1].kind, run.events[-1].detail) == ("refused", "a word on it")
+    assert kept == (failed,)
+
+
+def test_a_certificate_is_an_event_of_the_run(concluded):
+    run, kept = concluded(an_entry())
+    assert (run.events[-1].kind, run.events[-1].detail) == ("certified", "a word on it")
+    assert kept == ()

@@ -175,9 +175,7 @@ class Illegible(ScriptedProposer):
 
 def test_a_proposal_that_does_not_parse_is_stored_and_counted(tmp_path, cache_dir, tiny_target_folder, monkeypatch):
     landscape(monkeypatch, by_tunables)
-    monkeypatch.setattr(
-        "kernelevolve.search.PROPOSERS", Catalog("proposers", {"scripted": "test_search:Illegible"})
-    )
+    monkeypatch.setattr("kernelevolve.search.PROPOSERS", Catalog("proposers", {"scripted": "test_search:Illegible"}))
     settings = some_settings(tmp_path, cache_dir, tiny_target_folder, proposer="scripted")
     result, run = search(settings)
     assert (result.evaluated, result.failed) == (3, 1)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kernelevolve import __version__
-from kernelevolve.cli import doctor, hardware, output, registry, runs, search, targets
+from kernelevolve.cli import doctor, hardware, output, registry, runs, search, targets, triage
 from kernelevolve.cli.options import EXIT_CODES
 from kernelevolve.errors import KernelevolveError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("search", epilog=EXIT_CODES)(search.search)
 app.command("eval", epilog=EXIT_CODES)(search.evaluate)
+app.command("triage", epilog=EXIT_CODES)(triage.triage)
 app.add_typer(targets.app, name="targets")
 app.add_typer(hardware.app, name="hardware")
 app.add_typer(runs.app, name="runs")

@@ -16,6 +16,7 @@ from kernelevolve.cli.summary import (
     finished,
     verdict_on,
 )
+from kernelevolve.errors import StoreError
 from kernelevolve.runs import ReportPaths, Runs
 from kernelevolve.schema import Failed, Run
 from kernelevolve.settings import Settings
@@ -95,11 +96,17 @@ def write_report(chosen: Settings, name: str, out: Path | None = None) -> Report
         certification = _certification(chosen, run, store)
     paths = Runs(chosen.runs).report_paths(name)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         paths = ReportPaths(html=out / paths.html.name, markdown=out / paths.markdown.name)
     made = write(run, certification)
-    paths.html.write_text(made.html, encoding="utf-8")
-    paths.markdown.write_text(made.markdown, encoding="utf-8")
+    try:
+        paths.html.parent.mkdir(parents=True, exist_ok=True)
+        paths.html.write_text(made.html, encoding="utf-8")
+        paths.markdown.write_text(made.markdown, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"can't write the report to {paths.html.parent}: {error.strerror}",
+            remedy="make room there, or name another folder with --out",
+        ) from error
     return paths
 
 

@@ -175,10 +175,10 @@ def _certify(session: "Session", result: "SearchResult", chosen: Settings) -> tu
         output.note("certifying on held-out workloads")
         outcome = certify(candidate, run, chosen)
     if not isinstance(outcome, Entry):
-        _conclude(session, run, outcome, outcome.message)
+        session.conclude(outcome, outcome.message)
         return "refused", None, outcome.message
     path = registry.publish(outcome)
-    _conclude(session, run, outcome, str(path))
+    session.conclude(outcome, str(path))
     return "certified", path, f"published as {path}"
 
 
@@ -193,13 +193,6 @@ def _earlier(
             return stored.entry
     said = [outcome(candidate, run, e) for e in evaluations if e.candidate == candidate.digest]
     return next((o for o in said if isinstance(o, Refused)), None)
-
-
-def _conclude(session: "Session", run: Run, outcome: Entry | Refused, detail: str) -> None:
-    """Write the outcome down, unless an earlier sitting has."""
-    kind = "certified" if isinstance(outcome, Entry) else "refused"
-    if not any((event.kind, event.detail) == (kind, detail) for event in run.events):
-        session.conclude(outcome, detail)
 
 
 def _best(parent: Parent | None) -> Passed | None:

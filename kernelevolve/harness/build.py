@@ -1,10 +1,13 @@
 """Source to artifact, inside walls and limits, kept in a cache that is addressed by content."""
 
 import logging
+import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,11 @@ from kernelevolve.languages import PRELUDE, BuildPlan, Language
 from kernelevolve.schema import Candidate, Diagnostic, Hardware, LimitExceeded, Limits, digest_of
 
 log = logging.getLogger(__name__)
+
+LITTLE_ROOM = 16 << 20
+"""Bytes left on a disk at which a compiler's complaint about space is not the candidate's doing."""
+
+_OUT_OF_MEMORY = re.compile(r"out of memory allocating \d|memory exhausted|cannot allocate memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,7 @@ def build(candidate: Candidate, hardware: Hardware, limits: Limits, cache_dir: P
     if artifact.is_file():
         return Built(artifact, language, time.perf_counter() - started, cached=True)
     prelude = _prelude(plan, cache_dir)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix=f".{key[:8]}-") as scratch:
-        work = Path(scratch) / "work"
+    with _folder_for(home) as work:
         _write(language.sources(candidate), work)
         done = _compile(plan, prelude, work, limits, Sandbox.open(cache_dir))
         findings = _findings(done, language, work, limits)
@@ -56,6 +62,23 @@ def build(candidate: Candidate, hardware: Hardware, limits: Limits, cache_dir: P
             return BuildFailed(findings, time.perf_counter() - started)
         _move(work, home)
     return Built(artifact, language, time.perf_counter() - started, cached=False)
+
+
+@contextmanager
+def _folder_for(home: Path) -> Iterator[Path]:
+    """A place beside `home` for a new folder, which is gone afterwards unless it was moved there."""
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent, prefix=f".{home.name[:8]}-") as scratch:
+            yield Path(scratch) / "work"
+    except OSError as error:
+        raise _no_room(home.parent, str(error)) from error
+
+
+def _no_room(folder: Path, reason: str) -> ToolchainError:
+    return ToolchainError(
+        f"can't build in {folder}: {reason}", remedy="free space on its disk, or set `cache` to another folder"
+    )
 
 
 def _compile(plan: BuildPlan, prelude: Path | None, work: Path, limits: Limits, sandbox: Sandbox) -> Finished:
@@ -74,7 +97,11 @@ def _findings(done: Finished, language: Language, work: Path, limits: Limits) ->
                 limit=limits.build_s,
             ),
         )
-    if "out of memory" in done.output or "cannot allocate memory" in done.output.lower():
+    if done.returncode == 0:
+        return ()
+    if "no space left" in done.output.lower() and shutil.disk_usage(work).free < LITTLE_ROOM:
+        raise _no_room(work, "no space is left on the device")
+    if _OUT_OF_MEMORY.search(done.output):
         return (
             LimitExceeded(
                 message=f"the compiler ran out of memory: its limit is {limits.memory_bytes >> 20} MiB",
@@ -83,7 +110,7 @@ def _findings(done: Finished, language: Language, work: Path, limits: Limits) ->
                 limit=limits.memory_bytes,
             ),
         )
-    return language.diagnose(done.output.replace(f"{work}/", "")) if done.returncode != 0 else ()
+    return language.diagnose(done.output.replace(f"{work}/", ""))
 
 
 def _prelude(plan: BuildPlan, cache_dir: Path) -> Path | None:
@@ -93,9 +120,7 @@ def _prelude(plan: BuildPlan, cache_dir: Path) -> Path | None:
     home = cache_dir / "preludes" / digest_of(plan.fingerprint, plan.prelude.argv)
     if (home / plan.prelude.artifact).is_file():
         return home
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
-        work = Path(scratch) / "work"
+    with _folder_for(home) as work:
         _write(plan.prelude.files, work)
         run_trusted(plan.prelude.argv, cwd=work)
         _move(work, home)
@@ -106,18 +131,24 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
     for path, text in files.items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
+    _open_to_all(folder)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Ours to write, and readable for whichever user a compiler or candidate becomes, under any umask."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, os.geteuid(), -1)
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _move(work: Path, home: Path) -> None:
     """Publish a finished folder in one step; whoever came first wins."""
-    work.chmod(0o755)
+    _open_to_all(work)
     try:
         work.rename(home)
-    except OSError as error:
+    except OSError:
         if not home.is_dir():
-            raise ToolchainError(
-                f"can't write the build cache: {error}", remedy=f"free space for {home.parent}"
-            ) from error
+            raise
         log.debug("another process has built %s", home.name)
         shutil.rmtree(work, ignore_errors=True)

@@ -101,7 +101,8 @@ def classify(wrong: torch.Tensor, actual: torch.Tensor, expected: torch.Tensor) 
     if picked.is_floating_point() and bool(torch.isnan(picked).any()) and not bool(torch.isnan(right).all()):
         return "nan"
     factor = _constant_factor(picked.to(torch.float64), right)
-    if factor is not None and abs(factor - 1) > 0.01 and int(wrong.sum()) > 8:
+    near = factor is not None and abs(factor - 1) <= 0.01
+    if factor is not None and not near and int(wrong.sum()) > 8:
         return "scale"
     rows = wrong.reshape(-1, wrong.shape[-1]) if wrong.ndim > 1 else wrong.reshape(1, -1)
     bad_rows = rows.any(-1)
@@ -110,7 +111,7 @@ def classify(wrong: torch.Tensor, actual: torch.Tensor, expected: torch.Tensor) 
     if any(_only_the_end(wrong, axis) for axis in range(wrong.ndim)):
         return "tail"
     if float(wrong.double().mean()) > 0.9:
-        return "everything" if factor is None else "scattered"  # a factor of one: near, in too low a precision
+        return "scattered" if near else "everything"  # near everywhere: computed in too low a precision
     if len(rows) > 1 and not bool(bad_rows.all()) and float(rows[bad_rows].double().mean()) > 0.5:
         return "some_rows"
     return "scattered"

@@ -10,13 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kernelevolve.errors import JudgeError
+
 
 class Machine:
     """The cores of this machine, for one judge."""
 
     def __init__(self, cache_dir: Path) -> None:
-        cache_dir.mkdir(parents=True, exist_ok=True)
         self._path = cache_dir / "timing.lock"
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+        except OSError as error:
+            raise JudgeError(
+                f"can't write {self._path}: {error}", remedy="set `cache` to a folder that can be written"
+            ) from error
         self.waited_s = 0.0
 
     @contextmanager

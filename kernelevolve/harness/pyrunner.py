@@ -35,7 +35,9 @@ def main(argv: list[str]) -> None:
     read = Reader(commands)
     try:
         layout = unpack(read)
-        calls = _arguments(layout, _map(inputs, mmap.PROT_READ), _map(outputs, mmap.PROT_READ | mmap.PROT_WRITE))
+        calls = slot_arguments(
+            layout, map_block(inputs, mmap.PROT_READ), map_block(outputs, mmap.PROT_READ | mmap.PROT_WRITE)
+        )
         functions = _functions(path, named)
         os.write(answers, b".")
         while True:
@@ -58,12 +60,15 @@ def _serve_one(read: Reader, answers: int, functions: list[Function], calls: lis
         os.write(answers, b".")
 
 
-def _map(fd: int, protection: int) -> mmap.mmap | None:
+def map_block(fd: int, protection: int) -> mmap.mmap | None:
+    """A block of the judge's shared memory; None for an empty one."""
     size = os.fstat(fd).st_size
     return mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=protection) if size else None
 
 
-def _arguments(layout: Layout, inputs: mmap.mmap | None, outputs: mmap.mmap | None) -> list[list[tuple[Any, ...]]]:
+def slot_arguments(layout: Layout, inputs: mmap.mmap | None, outputs: mmap.mmap | None) -> list[list[tuple[Any, ...]]]:
+    """The arguments of `run`, by workload and slot: tensors without a copy, and integers."""
+
     def value(a: Argument, slot: int) -> torch.Tensor | int:
         if a.kind == SCALAR:
             return a.value

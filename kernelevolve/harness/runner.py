@@ -22,7 +22,6 @@ from kernelevolve.harness.sandbox import (
     clean_environment,
     native_tool,
     openmp_environment,
-    unprivileged_user,
 )
 from kernelevolve.languages.cpp import Cpp
 from kernelevolve.schema import Cheat, Crash, Diagnostic, LimitExceeded, Limits, Raised
@@ -112,7 +111,7 @@ class Runner:
             shared = self._arena.layout.input_bytes + self._arena.layout.output_bytes
             argv = program.sandbox.command(
                 argv, self._limits, seconds=600.0, memory_bytes=self._limits.memory_bytes + shared,
-                readable=program.readable, status=status_write, errors=errors_write, uid=unprivileged_user(),
+                readable=program.readable, status=status_write, errors=errors_write, uid=program.sandbox.user(),
             )  # fmt: skip
             passed += [status_write, errors_write]
         process = subprocess.Popen(
@@ -172,8 +171,11 @@ class Runner:
                 raise RunnerFailed(self._flood(workload))
             return byte
         if byte == b"!":
+            text = self._message()
+            if "bad_alloc" in text:
+                raise RunnerFailed(self._out_of_memory(workload, ""))
             raise RunnerFailed(
-                Raised(message=self._message(), advice="mend what it complains about", workload=self._name(workload))
+                Raised(message=text, advice="mend what it complains about", workload=self._name(workload))
             )
         raise RunnerFailed(self._ended(workload))
 
@@ -195,17 +197,15 @@ class Runner:
             code = self._process.returncode
         check_walls(self._errors)
         printed = self._tail()
-        where = f" on {self._name(workload)}" if workload is not None else " while it was loaded"
+        where = self._where(workload)
         said = f"; it printed: {printed}" if printed else ""
         name = self._name(workload)
         if code == 124 or "bad_alloc" in printed:
-            limit = self._limits.memory_bytes
-            return LimitExceeded(
-                message=f"out of memory{where}: the limit is {limit >> 20} MiB{said}", resource="memory", limit=limit,
-                advice="allocate less, once, and keep scratch buffers between calls", workload=name,
-            )  # fmt: skip
+            return self._out_of_memory(workload, said)
         if code < 0:
-            sign = signal.Signals(-code).name
+            sign = next(
+                (s.name for s in signal.Signals if s == -code), f"signal {-code}"
+            )  # real-time ones have no name
             hints = {
                 "SIGSEGV": "a read or write outside a buffer, or a write to an input (inputs are read-only)",
                 "SIGILL": "an instruction that this machine lacks",
@@ -218,6 +218,17 @@ class Runner:
             message=f"the process exited with code {code}{where}{said}", advice="return from run; never exit",
             workload=name, exit_code=code,
         )  # fmt: skip
+
+    def _out_of_memory(self, workload: int | None, said: str) -> Diagnostic:
+        limit = self._limits.memory_bytes
+        return LimitExceeded(
+            message=f"out of memory{self._where(workload)}: the limit is {limit >> 20} MiB{said}", resource="memory",
+            limit=limit, advice="allocate less, once, and keep scratch buffers between calls",
+            workload=self._name(workload),
+        )  # fmt: skip
+
+    def _where(self, workload: int | None) -> str:
+        return " while it was loaded" if workload is None else f" on {self._name(workload)}"
 
     def _too_long(self, seconds: float, workload: int | None) -> Diagnostic:
         if self._flooded():

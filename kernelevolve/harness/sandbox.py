@@ -44,24 +44,34 @@ class Sandbox:
 
     launcher: Path
     namespaces: bool
+    own_user: bool
+    """whether each program becomes a user of its own (only where the judge is root)"""
 
     @staticmethod
     @cache
     def open(cache_dir: Path) -> "Sandbox":
         """Build the launcher if need be, and try what works here."""
-        launcher = native_tool("walls", cache_dir)
-        command = [str(launcher), "--namespaces", "--", "/usr/bin/true"]
-        tried = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-        if tried.returncode != 0:
-            log.warning("no namespaces on this machine (%s): limits only", tried.stderr.strip())
-        return Sandbox(launcher, namespaces=tried.returncode == 0)
+        launcher, library = native_tool("walls", cache_dir), ffi_folder()
+        refused = _tried([launcher, "--namespaces", "--", "/usr/bin/true"])
+        if refused is not None:
+            log.warning("no namespaces on this machine (%s): limits only", refused)
+        inside = ["--namespaces", "--ro", launcher, "--ro", library] if refused is None else []
+        reads = ["/usr/bin/test", "-x", launcher, "-a", "-r", library / "include" / "tvm" / "ffi" / "tvm_ffi.h"]
+        own_user = os.geteuid() == 0 and _tried([launcher, *inside, "--uid", UNPRIVILEGED, "--", *reads]) is None
+        if os.geteuid() == 0 and not own_user:
+            log.warning("candidates run as root: no other user can read both %s and %s", cache_dir, library)
+        return Sandbox(launcher, namespaces=refused is None, own_user=own_user)
 
     @property
     def walls(self) -> tuple[str, ...]:
         """What holds a candidate here, for the evaluation's record."""
         always = ("own-process", "rlimits", "no-new-privileges", "clean-environment")
         spaces = ("pid-namespace", "network-namespace", "ipc-namespace", "own-root") if self.namespaces else ()
-        return (*always, *spaces, *(("unprivileged-user",) if os.geteuid() == 0 else ()))
+        return (*always, *spaces, *(("unprivileged-user",) if self.own_user else ()))
+
+    def user(self) -> int | None:
+        """A user number for the next program; None: it stays who the judge is."""
+        return UNPRIVILEGED + time.monotonic_ns() // 1000 % 4096 if self.own_user else None
 
     def command(
         self,
@@ -88,7 +98,7 @@ class Sandbox:
             "--file-size",
             str(limits.file_bytes),
             "--processes",
-            str(limits.processes),
+            str(limits.processes + (0 if self.namespaces or self.own_user else _running_already())),
             "--cwd",
             str(cwd),
             "--errors",
@@ -115,7 +125,7 @@ class Sandbox:
         cwd: Path = Path("/"),
     ) -> Finished:
         """Run a program to its end, its output and wall time bounded; killed as a group past them."""
-        uid = unprivileged_user()
+        uid = self.user()
         if uid is not None:
             for folder in writable:
                 os.chown(folder, uid, uid)
@@ -200,14 +210,27 @@ def openmp_environment(threads: int) -> Mapping[str, str]:
     }  # fmt: skip
 
 
-def unprivileged_user() -> int | None:
-    """A user number for the next candidate where the judge is root, else None: it stays what it is."""
-    return UNPRIVILEGED + time.monotonic_ns() // 1000 % 4096 if os.geteuid() == 0 else None
+def _tried(command: Sequence[object]) -> str | None:
+    """What a command that should end well had to say where it didn't."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=20)
+    return None if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
+
+
+def _running_already() -> int:
+    """Processes and threads of this user: where a program shares its user number, the limit counts them too."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == os.geteuid():
+                count += len(list((process / "task").iterdir()))
+        except OSError:  # it has ended meanwhile
+            continue
+    return count
 
 
 def _outside_system(paths: Sequence[Path]) -> list[Path]:
-    """Without what lies under /usr, which every program sees anyway."""
-    return [path for path in dict.fromkeys(p.resolve() for p in paths) if not path.is_relative_to("/usr")]
+    """Without what lies under /usr, which every program sees anyway. Symbolic links keep the name they go by."""
+    return [path for path in dict.fromkeys(p.absolute() for p in paths) if not path.is_relative_to("/usr")]
 
 
 @cache
@@ -220,10 +243,16 @@ def native_tool(name: str, cache_dir: Path) -> Path:
     link = [f"-L{ffi / 'lib'}", "-ltvm_ffi", f"-Wl,-rpath,{ffi / 'lib'}", "-ldl"] if name == "runner" else []
     tool = cache_dir / "native" / f"{name}-{digest_of(source.read_text(), version, flags, link)[:16]}"
     if not tool.is_file():
-        tool.parent.mkdir(parents=True, exist_ok=True)
         partial = tool.with_name(f".{tool.name}.{os.getpid()}")
-        run_trusted([gxx, *flags, str(source), "-o", str(partial), *link])
-        partial.rename(tool)
+        try:
+            tool.parent.mkdir(parents=True, exist_ok=True)
+            run_trusted([gxx, *flags, str(source), "-o", str(partial), *link])
+            partial.chmod(0o755)  # whichever user runs it, whatever our umask
+            partial.rename(tool)
+        except OSError as error:
+            raise ToolchainError(
+                f"can't write {tool.parent}: {error}", remedy="set `cache` to a folder that can be written"
+            ) from error
     return tool
 
 

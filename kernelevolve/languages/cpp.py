@@ -22,6 +22,7 @@ loaded into one serving process apart."""
 
 _HEADER = "tvm/ffi/tvm_ffi.h"
 _PRELUDE = "prelude.h"
+_PATH = re.compile(r"(?:\w[\w.-]{0,63}/){0,4}\w[\w.-]{0,63}", re.ASCII)
 _TUNABLE = re.compile(r"^[ \t]*//[ \t]*tunable\b(.*)$", re.MULTILINE)
 _TUNABLE_BODY = re.compile(r"^\s+([A-Za-z_]\w*)\s*:\s*(\S.*?)\s*$")
 _EXPORT = r"TVM_FFI_DLL_EXPORT_TYPED_FUNC\s*\(\s*{}\s*,"
@@ -65,8 +66,9 @@ class Cpp:
 
     def admit(self, files: Mapping[str, str], entry: str = "run") -> tuple[Diagnostic, ...]:
         """Paths, suffixes, the exported entry point and the tunables."""
-        findings = [_parse_error(f"{path!r} is not a relative path", "use plain relative file names")
-                    for path in files if Path(path).is_absolute() or ".." in Path(path).parts]  # fmt: skip
+        folders = {str(folder) for path in files for folder in Path(path).parents}
+        findings = [_parse_error(f"{path!r} is no plain file name", "use short relative names of letters and digits")
+                    for path in files if path in folders or not _PATH.fullmatch(path)]  # fmt: skip
         findings += [_parse_error(f"{path!r} is not a C++ file", f"name files {' or '.join(self.suffixes)}")
                      for path in files if Path(path).suffix not in self.suffixes]  # fmt: skip
         code = "\n".join(_COMMENT.sub("", text) for text in files.values())

@@ -13,6 +13,7 @@ from kernelevolve.schema.diagnostic import (
     Pattern,
     Profile,
     Raised,
+    Uncaptured,
     Unsettled,
 )
 from kernelevolve.schema.entry import Box, Entry, Provenance, Refused
@@ -50,6 +51,7 @@ from kernelevolve.schema.target import (
     Workload,
     evaluate,
 )
+from kernelevolve.schema.triage import CompiledKernel, Instructions, Resources, Triage
 
 __all__ = [
     "DTYPE_BYTES",
@@ -66,6 +68,7 @@ __all__ = [
     "Change",
     "Cheat",
     "CompileError",
+    "CompiledKernel",
     "CostModel",
     "Crash",
     "Device",
@@ -82,6 +85,7 @@ __all__ = [
     "Hardware",
     "IndexRule",
     "Input",
+    "Instructions",
     "Job",
     "LimitExceeded",
     "Limits",
@@ -101,6 +105,7 @@ __all__ = [
     "Raised",
     "Record",
     "Refused",
+    "Resources",
     "Role",
     "Run",
     "RunSpec",
@@ -110,6 +115,8 @@ __all__ = [
     "Step",
     "Target",
     "TimingPlan",
+    "Triage",
+    "Uncaptured",
     "Unsettled",
     "Usage",
     "Value",

@@ -50,10 +50,12 @@ class NumericDifference(_Finding):
 
 
 class LimitExceeded(_Finding):
-    """A bound of the sandbox was hit."""
+    """A bound of the sandbox or of the device was hit."""
 
     kind: Literal["limit"] = "limit"
-    resource: Literal["time", "memory", "output", "file_size", "processes"]
+    resource: Literal[
+        "time", "memory", "output", "file_size", "processes", "shared_memory", "registers", "threads", "grid"
+    ]
     limit: float = Field(description="seconds, bytes or a count")
     workload: str | None = None
 
@@ -100,7 +102,23 @@ class Unsettled(_Finding):
     workload: str | None = None
 
 
+class Uncaptured(_Finding):
+    """What the candidate launches can't be found out without running it on a device."""
+
+    kind: Literal["uncaptured"] = "uncaptured"
+    workload: str | None = None
+
+
 Diagnostic = Annotated[
-    ParseError | CompileError | NumericDifference | LimitExceeded | Crash | Raised | Profile | Cheat | Unsettled,
+    ParseError
+    | CompileError
+    | NumericDifference
+    | LimitExceeded
+    | Crash
+    | Raised
+    | Profile
+    | Cheat
+    | Unsettled
+    | Uncaptured,
     Field(discriminator="kind"),
 ]

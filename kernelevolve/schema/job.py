@@ -27,7 +27,7 @@ class TimingPlan(Record):
     min_pairs: int = 8
     max_pairs: int = 24
     half_width: float = Field(0.02, description="stop once the interval is this narrow, relative to the speed-up")
-    seconds: float = Field(6.0, description="wall time for one workload, after which the pairs so far have to do")
+    seconds: float = Field(3.0, description="wall time for one workload, after which the pairs so far have to do")
     turn_us: float = Field(6_000.0, description="kernel time of one side's turn, microseconds")
 
 

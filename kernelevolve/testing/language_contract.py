@@ -63,11 +63,16 @@ class LanguageContract:
         assert all(finding.kind == "parse" and finding.advice for finding in findings)
         assert self.language.admit(self.good.files, entry="no_such_entry")
 
-    @pytest.mark.parametrize("path", ["/etc/main", "../main", "a/../../main"])
-    def test_files_stay_in_their_folder(self, path: str) -> None:
-        """Neither absolute paths nor a way up."""
+    @pytest.mark.parametrize("path", ["/etc/main", "../main", "a/../../main", "-o", "a\0", "", "main" * 80, "a\nb"])
+    def test_files_have_plain_names_in_their_folder(self, path: str) -> None:
+        """No absolute path, no way up, no option of a compiler, nothing that a disk refuses."""
         extra = {path + self.language.suffixes[0]: "\n"}
         assert self.language.admit({**self.good.files, **extra})
+
+    def test_a_file_is_no_folder(self) -> None:
+        """Two files of which one would have to lie in the other."""
+        inside = {f"{path}/more{self.language.suffixes[0]}": "" for path in self.good.files}
+        assert self.language.admit({**self.good.files, **inside})
 
     def test_files_of_another_kind_are_refused(self) -> None:
         """By their suffix."""

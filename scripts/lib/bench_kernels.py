@@ -14,7 +14,7 @@ from kernelevolve.registry.local import LocalRegistry
 from kernelevolve.resources import targets_dir
 from kernelevolve.schema import Entry, Job, Measurement, Passed, Target, TimingPlan
 
-TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01)
+TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01, seconds=10.0)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from leftovers import a_marker, gone, running
@@ -34,11 +36,13 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def run(sandbox: Sandbox, argv: Sequence[object], seconds: float = 20.0, limits: Limits = SMALL, **folders: object) -> Finished:
-    return sandbox.run([str(a) for a in argv], limits=limits, seconds=seconds, **folders)  # type: ignore[arg-type]
+def run(
+    sandbox: Sandbox, argv: Sequence[object], seconds: float = 20.0, limits: Limits = SMALL, **folders: Any
+) -> Finished:
+    return sandbox.run([str(a) for a in argv], limits=limits, seconds=seconds, **folders)
 
 
-def shell(sandbox: Sandbox, script: str, seconds: float = 20.0, limits: Limits = SMALL, **folders: object) -> Finished:
+def shell(sandbox: Sandbox, script: str, seconds: float = 20.0, limits: Limits = SMALL, **folders: Any) -> Finished:
     return run(sandbox, [SH, "-c", script], seconds, limits, **folders)
 
 
@@ -203,7 +207,9 @@ def test_a_file_that_it_writes_is_bounded(any_walls: Sandbox, work: Path) -> Non
 
 def test_the_room_in_its_tmp_is_bounded(sandbox: Sandbox) -> None:
     limits = Limits(file_bytes=200 << 20)
-    done = shell(sandbox, "for i in 1 2 3 4; do head -c 100000000 /dev/zero > /tmp/$i; done; du -sm /tmp", limits=limits)
+    done = shell(
+        sandbox, "for i in 1 2 3 4; do head -c 100000000 /dev/zero > /tmp/$i; done; du -sm /tmp", limits=limits
+    )
     assert int(done.output.splitlines()[-1].split()[0]) <= 256
 
 
@@ -231,9 +237,28 @@ def test_a_signal_that_ends_it_is_reported(any_walls: Sandbox) -> None:
 
 def test_the_record_says_which_walls_there_were(cache_dir: Path) -> None:
     launcher = native_tool("walls", cache_dir)
-    full, bare = Sandbox(launcher, namespaces=True), Sandbox(launcher, namespaces=False)
-    assert set(bare.walls) < set(full.walls)
-    assert set(full.walls) - set(bare.walls) == {"pid-namespace", "network-namespace", "ipc-namespace", "own-root"}
+    full = Sandbox(launcher, namespaces=True, own_user=True)
+    fewer, bare = replace(full, namespaces=False), replace(full, namespaces=False, own_user=False)
+    assert set(full.walls) - set(fewer.walls) == {"pid-namespace", "network-namespace", "ipc-namespace", "own-root"}
+    assert set(fewer.walls) - set(bare.walls) == {"unprivileged-user"}
+
+
+def test_a_machine_without_namespaces_gets_what_it_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container's root with everything in its own home: no namespaces, and no other user can read anything."""
+    really = walls_module._tried
+    monkeypatch.setattr(walls_module, "_tried", lambda c: "not here" if "--namespaces" in c else really(c))
+    tmp_path.chmod(0o700)
+    (tmp_path / "work").mkdir()
+    opened = Sandbox.open(tmp_path)
+    assert not opened.namespaces
+    assert not opened.own_user
+    assert "not here" in caplog.text
+    assert shell(opened, "echo hi > made", writable=[tmp_path / "work"], cwd=tmp_path / "work").returncode == 0
+    assert shell(opened, f"{opened.launcher} 2>/dev/null").returncode == 125, "what lies there can be run"
+    command = opened.command(["true"], SMALL, seconds=1, memory_bytes=1, errors=2)
+    assert int(command[command.index("--processes") + 1]) > SMALL.processes, "the user's other processes count too"
 
 
 def test_a_wall_that_cannot_be_raised_is_our_failure(sandbox: Sandbox) -> None:
@@ -250,12 +275,16 @@ def test_a_program_cannot_pretend_that_the_walls_failed(sandbox: Sandbox) -> Non
 def test_ending_the_judge_ends_what_it_holds(sandbox: Sandbox, cache_dir: Path) -> None:
     marker = a_marker()
     program = (
-        "from pathlib import Path; from kernelevolve.harness.sandbox import Sandbox; from kernelevolve.schema import Limits\n"
-        f"Sandbox.open(Path({str(cache_dir)!r})).run(['/bin/sh', '-c', 'sleep 60; : {marker}'], limits=Limits(), seconds=60)"
+        "from pathlib import Path\n"
+        "from kernelevolve.harness.sandbox import Sandbox\n"
+        "from kernelevolve.schema import Limits\n"
+        f"command = ['/bin/sh', '-c', 'sleep 60; : {marker}']\n"
+        f"Sandbox.open(Path({str(cache_dir)!r})).run(command, limits=Limits(), seconds=60)"
     )
     judge = subprocess.Popen([sys.executable, "-c", program])
     while len(running(marker)) < 3:  # the judge, the walls and the program name it
         assert judge.poll() is None
+        time.sleep(0.01)
     judge.kill()
     judge.wait()
     assert gone(marker)

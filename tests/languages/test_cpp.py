@@ -44,7 +44,7 @@ def test_a_tunable_may_be_negative_a_word_and_declared_in_several_files() -> Non
 
 
 def test_the_same_tunable_with_other_values_elsewhere_is_refused() -> None:
-    with pytest.raises(UsageError, match="part.h:1"):
+    with pytest.raises(UsageError, match=r"part\.h:1"):
         CPP.tunables({"main.cpp": "// tunable B: 1 2\n", "part.h": "// tunable B: 2 1\n"})
 
 

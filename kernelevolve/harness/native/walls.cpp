@@ -188,6 +188,7 @@ void report(int status, pid_t program) {
 
 int main(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  umask(022);  // the folders made here are for another user
   Options options = parse(argc, argv);
   options.limits.emplace_back(RLIMIT_CORE, 0);
   if (options.namespaces) {

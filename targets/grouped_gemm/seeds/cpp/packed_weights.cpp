@@ -28,6 +28,7 @@ namespace ffi = tvm::ffi;
 constexpr int VECTOR_BYTES = __BIGGEST_ALIGNMENT__;  // 64 with AVX-512, 32 with AVX, else 16
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;          // columns in a Pair
 constexpr int STEPS = UNROLL;                        // a pragma takes a constant, not a macro
+#define UNROLLED _Pragma("GCC unroll 16")            // or GCC keeps the tile in memory, not in registers
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
 
@@ -86,15 +87,15 @@ void tile(const float* a, const P* b, T* out, int64_t K, int64_t N, int64_t rest
   Pair sum[R][V] = {};
 #pragma GCC unroll STEPS
   for (int64_t k = 0; k < K; ++k)
-    for (int v = 0; v < V; ++v) {
+    UNROLLED for (int v = 0; v < V; ++v) {
       const Pair x = load(b + (v * K + k) * WIDTH);
-      for (int r = 0; r < R; ++r) {
+      UNROLLED for (int r = 0; r < R; ++r) {
         sum[r][v].a += a[r * K + k] * x.a;
         sum[r][v].b += a[r * K + k] * x.b;
       }
     }
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) {
+  UNROLLED for (int r = 0; r < R; ++r)
+    UNROLLED for (int v = 0; v < V; ++v) {
       T* to = out + r * N + v * WIDTH;
       if (v < V - 1 || rest >= WIDTH) store(to, sum[r][v]);
       else store(to, sum[r][v], rest);
@@ -116,7 +117,7 @@ void row_block(int64_t rows, const float* a, const P* b, T* out, int64_t K, int6
   if constexpr (R > 1) {
     if (rows < R) return row_block<R - 1>(rows, a, b, out, K, N);
   }
-  columns<R, R == 1 ? WIDE : R <= 3 ? (WIDE + 1) / 2 : 1>(a, b, out, K, N, 0);
+  columns<R, R == 1 ? WIDE : R == 2 ? (WIDE + 1) / 2 : 1>(a, b, out, K, N, 0);
 }
 
 inline const float* widen(const float* a, int64_t, float*) { return a; }

@@ -21,6 +21,7 @@ namespace ffi = tvm::ffi;
 constexpr int VECTOR_BYTES = __BIGGEST_ALIGNMENT__;  // 64 with AVX-512, 32 with AVX, else 16
 constexpr int WIDTH = 2 * VECTOR_BYTES / 4;          // columns in a Pair
 constexpr int STEPS = UNROLL;                        // a pragma takes a constant, not a macro
+#define UNROLLED _Pragma("GCC unroll 16")            // or GCC keeps the tile in memory, not in registers
 typedef float Vec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
 
@@ -80,38 +81,40 @@ void store(T* p, const Pair& x, int64_t columns) {
   std::memcpy(p, row, columns * sizeof(T));
 }
 
+inline int64_t padded(int64_t N) { return (N + WIDTH - 1) / WIDTH * WIDTH; }
+
 // block[M, N] = w[M, K] @ e[K, N] for a user; out[M, N] = block[M, N] + w[M, K] @ e[K, N] for a candidate.
 template <class T>
 struct Product {
   const float* w;  // packed
   const T* e;
-  Pair* block;  // rows of ceil(N / WIDTH) pairs
-  T* out;       // null for a user
+  float* block;  // [M, padded(N)], each row in pairs as the tile has them
+  T* out;        // null for a user
   int64_t M, K, N;
 };
 
 // R rows of one pair of columns, which is WHOLE but at the end of a row.
 template <int R, bool WHOLE, class T>
 void tile(const Product<T>& p, int64_t row, int64_t pair) {
-  const int64_t stride = (p.N + WIDTH - 1) / WIDTH, rest = p.N - pair * WIDTH;
-  Pair* block = p.block + row * stride + pair;
+  const int64_t stride = padded(p.N), rest = p.N - pair * WIDTH;
+  float* block = p.block + row * stride + pair * WIDTH;
   T* out = p.out + row * p.N + pair * WIDTH;
   Pair sum[R];
-  for (int r = 0; r < R; ++r) sum[r] = p.out ? block[r * stride] : Pair{};
+  UNROLLED for (int r = 0; r < R; ++r) sum[r] = p.out ? load(block + r * stride) : Pair{};
 
   const float* w = p.w + row * p.K;
   const T* e = p.e + pair * WIDTH;
 #pragma GCC unroll STEPS
   for (int64_t k = 0; k < p.K; ++k, w += R, e += p.N) {
     const Pair x = WHOLE ? load(e) : load(e, rest);
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
       sum[r].a += w[r] * x.a;
       sum[r].b += w[r] * x.b;
     }
   }
 
-  for (int r = 0; r < R; ++r) {
-    if (!p.out) block[r * stride] = sum[r];
+  UNROLLED for (int r = 0; r < R; ++r) {
+    if (!p.out) store(block + r * stride, sum[r]);
     else if (WHOLE) store(out + r * p.N, sum[r]);
     else store(out + r * p.N, sum[r], rest);
   }
@@ -162,9 +165,8 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
   const int64_t* owner = static_cast<const int64_t*>(user_of.data_ptr());
   T* result = static_cast<T*>(out.data_ptr());
 
-  const int64_t blocks = block_count(M), block_size = M * ((N + WIDTH - 1) / WIDTH);
-  std::vector<float> wc(M * Kc), wu(M * Ku);
-  std::vector<Pair> table(U * block_size);
+  const int64_t blocks = block_count(M), block_size = M * padded(N);
+  std::vector<float> wc(M * Kc), wu(M * Ku), table(U * block_size);
 #pragma omp parallel
   {
 #pragma omp for schedule(static)
@@ -180,7 +182,7 @@ void run_typed(ffi::TensorView e_cand, ffi::TensorView e_user, ffi::TensorView u
 #pragma omp for schedule(SCHEDULE)
     for (int64_t c = 0; c < C; ++c) {
       const T* e = candidates + c * Kc * N;
-      Pair* block = table.data() + owner[c] * block_size;
+      float* block = table.data() + owner[c] * block_size;
       for (int64_t i = 0; i < blocks; ++i) {
         fetch(e + AHEAD * Kc * N, Kc * N * i / blocks, Kc * N * (i + 1) / blocks);
         row_block<T>({wc.data(), e, block, result + c * M * N, M, Kc, N}, i);

@@ -1,0 +1,92 @@
+"""The command `triage`: a Triton candidate without the device that it is for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kernelevolve import settings
+from kernelevolve.cli import output
+from kernelevolve.cli.options import AsJson, SettingsFile, TargetsDir
+from kernelevolve.errors import UsageError
+from kernelevolve.schema import CompiledKernel, Triage
+
+CANDIDATE_FAILED = 3
+
+
+def triage(
+    target: Annotated[str, typer.Argument(help="Name of the target.")],
+    files: Annotated[list[Path], typer.Argument(help="Modules of the Triton candidate.")],
+    *,
+    hardware: Annotated[
+        str, typer.Option("--hardware", help="Key or alias of the GPU it is for; none has to be here.")
+    ] = "nvidia-h200",
+    targets: TargetsDir = None,
+    file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a Triton candidate for a GPU that needn't be here, and check its results in the interpreter."""
+    from kernelevolve import targets as folders
+    from kernelevolve.hardware.devices import known
+    from kernelevolve.harness.triage import triage as examine
+    from kernelevolve.resources import targets_dir
+    from kernelevolve.schema import Candidate, Lineage
+
+    chosen = settings.load(file, targets=targets)
+    sources = {path.name: _read(path) for path in files}
+    candidate = Candidate(language="triton", files=sources, lineage=Lineage(origin=files[0].name))
+    found = examine(candidate, folders.load(target, targets_dir(chosen.targets)), known(hardware), chosen.cache)
+    if as_json:
+        output.document({"passed": found.passed, **found.model_dump(mode="json")})
+    else:
+        _tell(found)
+    if not found.passed:
+        raise typer.Exit(CANDIDATE_FAILED)
+
+
+def _tell(found: Triage) -> None:
+    output.text(f"{found.hardware_key} ({found.architecture}), triton {found.versions['triton']}")
+    if found.kernels:
+        output.table(
+            ("WORKLOAD", "KERNEL", "CONFIGURATION", "GRID", ">REGISTERS", ">SPILLS, B", ">SHARED, B", ">OCCUPANCY",
+             ">WAVES", ">TENSOR CORE", ">VECTOR LOADS", ">ASYNC COPIES", "FITS"),
+            map(_row, found.kernels),
+        )  # fmt: skip
+    for finding in found.rejected:
+        output.text(f"a configuration is out: {finding.message}")
+    output.text(f"compared in the interpreter: {len(found.checked)} workloads; not: {len(found.unchecked)}")
+    for finding in found.diagnostics:
+        place = f"{finding.file}:{finding.line}: " if finding.kind == "compile" and finding.file else ""
+        output.text(f"{finding.kind}: {place}{finding.message}")
+        output.text(f"  {finding.advice}")
+    for hint in found.hints:
+        output.text(f"hint: {hint}")
+    spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in found.seconds.items())
+    output.text(f"{'passed' if found.passed else 'failed'}; seconds: {spent}")
+
+
+def _row(kernel: CompiledKernel) -> tuple[str, ...]:
+    needs = kernel.resources
+    counts = needs.instructions
+    return (
+        kernel.workload,
+        kernel.kernel,
+        " ".join(f"{name}={value}" for name, value in kernel.configuration.items()),
+        "x".join(map(str, kernel.grid)),
+        str(needs.registers),
+        str(needs.spill_bytes),
+        str(needs.shared_bytes),
+        f"{kernel.occupancy:.0%}",
+        "-" if kernel.waves is None else f"{kernel.waves:.2f}",
+        str(counts.tensor_core),
+        str(counts.vector_loads),
+        str(counts.async_copies),
+        "no" if kernel.diagnostics else "yes",
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"can't read {path}: {error}", remedy="name a source file") from error

@@ -1,0 +1,117 @@
+"""Compiles what a Triton candidate launches for a chosen device, inside the walls, and judges whether it fits.
+
+What comes back was written by the candidate's own process: good enough to spare a device hopeless work, and never
+evidence for a certificate.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from kernelevolve.hardware.devices import Gpu
+from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchWorkload
+from kernelevolve.harness.resources import excess, residency
+from kernelevolve.harness.sandbox import Finished, Sandbox
+from kernelevolve.languages.triton import Triton, main_file, python
+from kernelevolve.schema import (
+    Candidate,
+    CompiledKernel,
+    Crash,
+    Diagnostic,
+    LimitExceeded,
+    Limits,
+    Record,
+    Target,
+)
+
+PACKAGE = Path(__file__).resolve().parents[1]
+LIMITS = Limits(memory_bytes=32 << 30, build_s=180.0, processes=256)
+"""torch and LLVM map much more memory than they use."""
+_MOST_REPORT = 16 << 20
+
+
+class CompileCheck(Record):
+    """What became of every launch."""
+
+    kernels: tuple[CompiledKernel, ...] = ()
+    rejected: tuple[Diagnostic, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    seconds: dict[str, float] = {}
+
+
+def compile_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox) -> CompileCheck:
+    """Compile all that is launched on the target's search workloads for GPUs."""
+    workloads = tuple(LaunchWorkload.of(target, w) for w in target.select("gpu", "search"))
+    main = main_file(candidate.files, candidate.entry) or min(candidate.files)
+    job = CaptureJob(main=main, entry=candidate.entry, gpu=gpu, workloads=workloads)
+    with tempfile.TemporaryDirectory(prefix="kernelevolve-triage-") as scratch:
+        work = Path(scratch) / "work"
+        write_sources(candidate, work)
+        (work / "job.json").write_text(job.model_dump_json())
+        done = sandbox.run(
+            ["/usr/bin/env", f"TRITON_CACHE_DIR={work}/.triton", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1",
+             python(), "-I", "-m", "kernelevolve.harness.triton_capture"],
+            limits=LIMITS, seconds=LIMITS.build_s, readable=(*Triton().libraries, PACKAGE), writable=(work,), cwd=work,
+        )  # fmt: skip
+        report = _read(work / "report.json") if done.returncode == 0 else None
+    if report is None:
+        return CompileCheck(diagnostics=(_ended(done),), seconds={"capture": done.seconds})
+    return judged(report, gpu)
+
+
+def write_sources(candidate: Candidate, folder: Path) -> None:
+    """The candidate's modules with their tunables substituted, readable for the walls' user."""
+    for path, text in Triton().sources(candidate).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    folder.parent.chmod(0o755)
+
+
+def judged(report: CaptureReport, gpu: Gpu) -> CompileCheck:
+    """Hold every launch against the device. A launch fails where none of its configurations can be used."""
+    kernels = [_kernel(launch, gpu) for launch in report.launches if launch.resources is not None]
+    usable = {(k.workload, k.launch) for k in kernels if not k.diagnostics}
+    findings = [((k.workload, k.launch), d) for k in kernels for d in k.diagnostics]
+    findings += [((x.workload, x.number), x.error) for x in report.launches if x.error is not None]
+    fatal = [finding for site, finding in findings if site not in usable]
+    rejected = [finding for site, finding in findings if site in usable]
+    return CompileCheck(
+        kernels=tuple(kernels), rejected=tuple(dict.fromkeys(rejected)),
+        diagnostics=tuple(dict.fromkeys([*fatal, *report.diagnostics])), seconds=report.seconds,
+    )  # fmt: skip
+
+
+def _kernel(launch: Launch, gpu: Gpu) -> CompiledKernel:
+    assert launch.resources is not None
+    values = " ".join(f"{name}={value}" for name, value in launch.configuration.items())
+    resident = residency(launch.resources, gpu, launch.grid)
+    return CompiledKernel(
+        workload=launch.workload, launch=launch.number, kernel=launch.kernel, grid=launch.grid,
+        configuration=launch.configuration, resources=launch.resources, blocks_per_multiprocessor=resident.blocks,
+        occupancy=resident.occupancy, waves=resident.waves,
+        diagnostics=excess(launch.resources, gpu, launch.grid, f"{launch.kernel} ({values})"),
+    )  # fmt: skip
+
+
+def _read(path: Path) -> CaptureReport | None:
+    """The report; None where the process left none that can be read. A link is not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            return CaptureReport.model_validate_json(file.read(_MOST_REPORT))
+    except (OSError, ValidationError):
+        return None
+
+
+def _ended(done: Finished) -> Diagnostic:
+    tail = done.output.strip()[-400:]
+    if done.timed_out:
+        message = f"compiling for the device took longer than {LIMITS.build_s:g} s"
+        advice = "fewer configurations, smaller blocks, less unrolling"
+        return LimitExceeded(message=message, advice=advice, resource="time", limit=LIMITS.build_s)
+    return Crash(
+        message=f"the compiling process ended with code {done.returncode}; it printed: {tail}",
+        advice="the compiler itself failed on this kernel, or run ends the process", exit_code=done.returncode,
+    )  # fmt: skip

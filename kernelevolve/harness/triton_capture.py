@@ -1,0 +1,238 @@
+"""Compiles ahead of time everything that a Triton candidate launches, for a device that isn't there.
+
+Runs inside the walls, in a folder that holds the candidate's modules and `job.json` (a `CaptureJob`), as
+`python -I -m kernelevolve.harness.triton_capture`; leaves `report.json` (a `CaptureReport`) there. The candidate is
+called with fake tensors, which have shapes and no values; every launch is compiled with its real specialisation and
+none is made.
+"""
+
+import inspect
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import triton
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from triton.runtime.autotuner import Autotuner
+from triton.runtime.jit import JITFunction
+
+from kernelevolve.errors import ToolchainError
+from kernelevolve.harness.fake_gpu import FakeGpu
+from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchArgument, LaunchWorkload
+from kernelevolve.harness.oracle import torch_dtype
+from kernelevolve.harness.resources import (
+    amd_instructions,
+    amd_registers,
+    nvidia_instructions,
+    nvidia_registers,
+)
+from kernelevolve.harness.triton_device import pretending
+from kernelevolve.harness.triton_errors import of_compiler, of_launcher
+from kernelevolve.languages.base import Loaded
+from kernelevolve.languages.triton import Triton
+from kernelevolve.schema import Diagnostic, Raised, Resources
+
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+class Capture:
+    """The launches of one candidate."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self.launches: list[Launch] = []
+        self.sources = sources
+        self.reported: BaseException | None = None
+        """the compiler's last error: already among the launches when it leaves `run`"""
+        self.seconds = {"compile": 0.0, "inspect": 0.0}
+        self._workload = ""
+        self._number = -1
+        self._tuning = False
+        self._resources: dict[str, Resources] = {}
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """While this holds, launching means compiling."""
+        launch, tune = JITFunction.run, Autotuner.run
+
+        def run(function: Any, *args: Any, grid: Any, warmup: bool, **keywords: Any) -> Any:
+            if not self._tuning:
+                self._number += 1
+            return self._compile(launch, function, args, grid, keywords)
+
+        def tuned(tuner: Any, *args: Any, **keywords: Any) -> Any:
+            self._number += 1
+            self._tuning = True
+            try:
+                return tune(tuner, *args, **keywords)
+            finally:
+                self._tuning = False
+
+        with patch.object(JITFunction, "run", run), patch.object(Autotuner, "run", tuned):
+            yield
+
+    def begin(self, workload: str) -> None:
+        """What comes now belongs to this workload."""
+        self._workload, self._number = workload, -1
+
+    def _compile(
+        self, launch: Callable[..., Any], function: Any, args: Sequence[Any], grid: Any, keywords: dict[str, Any]
+    ) -> Any:
+        started = time.perf_counter()
+        # Said aloud, since a coming Triton has another default.
+        keywords.setdefault("enable_fp_fusion", True)
+        configuration: dict[str, str] = {}
+        printed = ""
+        try:
+            with _printing() as said:
+                try:
+                    named = _arguments(function, args, keywords)
+                    configuration = _constants(function, named, keywords)
+                    sides = _sides(grid(named) if callable(grid) else grid)
+                    compiled = launch(function, *args, grid=grid, warmup=True, **keywords)
+                finally:
+                    printed = said()
+        except Exception as error:
+            self.reported = error
+            self._file(function, (1, 1, 1), configuration, error=of_compiler(error, printed, self.sources))
+            raise
+        finally:
+            self.seconds["compile"] += time.perf_counter() - started
+        self._file(function, sides, configuration, resources=self._inspect(compiled))
+        return compiled
+
+    def _file(self, function: Any, grid: tuple[int, int, int], configuration: dict[str, str], **found: Any) -> None:
+        launch = Launch(
+            workload=self._workload, number=self._number, kernel=function.__name__, grid=grid,
+            configuration=configuration, **found,
+        )  # fmt: skip
+        if launch not in self.launches:  # a tuner launches its choice a second time
+            self.launches.append(launch)
+
+    def _inspect(self, compiled: Any) -> Resources:
+        if compiled.hash not in self._resources:
+            started = time.perf_counter()
+            self._resources[compiled.hash] = _resources(compiled)
+            self.seconds["inspect"] += time.perf_counter() - started
+        return self._resources[compiled.hash]
+
+
+def _resources(compiled: Any) -> Resources:
+    if "cubin" in compiled.asm:
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(compiled.asm["cubin"])
+            file.flush()
+            registers, stack = nvidia_registers(_tool("cuobjdump", "--dump-resource-usage", file.name))
+            instructions = nvidia_instructions(_tool("nvdisasm", file.name))
+    else:
+        registers, stack = amd_registers(compiled.asm["amdgcn"])
+        instructions = amd_instructions(compiled.asm["amdgcn"])
+    metadata = compiled.metadata
+    return Resources(
+        registers=registers, spill_bytes=stack, shared_bytes=metadata.shared, num_warps=metadata.num_warps,
+        num_stages=metadata.num_stages, num_ctas=getattr(metadata, "num_ctas", 1), instructions=instructions,
+    )  # fmt: skip
+
+
+def _tool(name: str, *arguments: str) -> str:
+    done = subprocess.run([str(_TOOLS / name), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ToolchainError(f"{name} failed: {done.stderr.strip()}", remedy="install triton anew")
+    return done.stdout
+
+
+def _arguments(function: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The kernel's arguments by name, as a grid that is a function gets them."""
+    defaults = {n: p.default for n, p in function.signature.parameters.items() if p.default is not inspect._empty}
+    return {**defaults, **dict(zip(function.arg_names, args, strict=False)), **keywords}
+
+
+def _constants(function: Any, named: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, str]:
+    values = {p.name: named[p.name] for p in function.params if p.is_constexpr and p.name in named}
+    values |= {name: keywords[name] for name in ("num_warps", "num_stages", "num_ctas") if name in keywords}
+    return {name: str(getattr(value, "__name__", value)) for name, value in values.items()}
+
+
+def _sides(grid: Sequence[int]) -> tuple[int, int, int]:
+    first, second, third, *_ = (*(int(side) for side in grid), 1, 1, 1)
+    return first, second, third
+
+
+@contextmanager
+def _printing() -> Iterator[Callable[[], str]]:
+    """What passes and ptxas print (they write to the descriptors) can be read as text; nothing reaches the judge."""
+    with tempfile.TemporaryFile() as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = os.dup(1), os.dup(2)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+        def said() -> str:
+            sys.stderr.flush()
+            file.seek(0)
+            return file.read(1 << 20).decode(errors="replace")
+
+        try:
+            yield said
+        finally:
+            for descriptor, old in zip((1, 2), kept, strict=True):
+                os.dup2(old, descriptor)
+                os.close(old)
+
+
+def call(loaded: Loaded, workload: LaunchWorkload, make: Callable[[LaunchArgument], Any]) -> None:
+    """`prepare`, where there is one, and `run`, with arguments that `make` makes."""
+    given = [(a, make(a)) for a in workload.arguments]
+    packed = () if loaded.prepare is None else (loaded.prepare(*(v for a, v in given if a.constant)),)
+    inputs = [value for a, value in given if not a.output]
+    loaded.run(*inputs, *packed, *(value for a, value in given if a.output))
+
+
+def _fake(argument: LaunchArgument) -> Any:
+    if argument.shape is None:
+        return argument.value
+    return torch.empty(argument.shape, dtype=torch_dtype(argument.dtype), device="cuda")
+
+
+def _run_all(job: CaptureJob, capture: Capture) -> Iterator[Diagnostic]:
+    try:
+        loaded = Triton().load(Path(job.main).absolute(), job.entry)
+    except ToolchainError as error:
+        yield Raised(message=error.message, advice=error.remedy)
+        return
+    for workload in job.workloads:
+        capture.begin(workload.name)
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True), FakeGpu():
+                call(loaded, workload, _fake)
+        except Exception as error:  # noqa: BLE001 - the process boundary: what the candidate raises is a finding
+            if error is not capture.reported:
+                yield of_launcher(error, workload.name, capture.sources)
+
+
+def main() -> None:
+    """Read the job, write the report."""
+    logging.disable(logging.WARNING)
+    began = time.perf_counter()
+    job = CaptureJob.model_validate_json(Path("job.json").read_bytes())
+    capture = Capture({path.name: path.read_text() for path in Path.cwd().glob("*.py")})
+    # A kernel is specialised by the alignment of its pointers, which a fake tensor has none of.
+    aligned = patch.object(FakeTensor, "data_ptr", lambda self: self.storage_offset() * self.element_size())
+    with aligned, pretending(job.gpu), capture.patched(), torch.no_grad():
+        diagnostics = tuple(_run_all(job, capture))
+    seconds = {**capture.seconds, "capture": time.perf_counter() - began}
+    report = CaptureReport(launches=tuple(capture.launches), diagnostics=diagnostics, seconds=seconds)
+    Path("report.json").write_text(report.model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What is found out about a candidate without the device that it is for."""
+
+from pydantic import Field
+
+from kernelevolve.schema.diagnostic import Diagnostic
+from kernelevolve.schema.record import Record
+
+
+class Instructions(Record):
+    """Instructions in the code of a kernel (not how often they run)."""
+
+    total: int
+    tensor_core: int = Field(description="matrix multiply-adds: HMMA, HGMMA, UTCMMA, v_mfma and their like")
+    vector_loads: int = Field(description="global loads of 16 bytes a thread")
+    async_copies: int = Field(description="global to shared memory past the registers")
+    local_memory: int = Field(description="loads and stores of spilled registers and local arrays")
+
+
+class Resources(Record):
+    """What the compiled code of a kernel needs."""
+
+    registers: int = Field(description="a thread")
+    spill_bytes: int = Field(description="stack a thread: spilled registers and local arrays")
+    shared_bytes: int = Field(description="a block")
+    num_warps: int
+    num_stages: int
+    num_ctas: int = 1
+    instructions: Instructions
+
+
+class CompiledKernel(Record):
+    """One launch on one workload, in one of its configurations, as it fits on the device."""
+
+    workload: str
+    launch: int = Field(description="position among the launches of the workload; configurations share it")
+    kernel: str
+    grid: tuple[int, int, int]
+    configuration: dict[str, str] = Field(description="values of the constants (tl.constexpr)")
+    resources: Resources
+    blocks_per_multiprocessor: int = Field(description="resident at once; 0 where the kernel can't be launched")
+    occupancy: float = Field(description="resident warps over the most that the device holds, 0 to 1")
+    waves: float | None = Field(description="blocks over those that are resident at once; None where none can be")
+    diagnostics: tuple[Diagnostic, ...] = Field((), description="what exceeds the device")
+
+
+class Triage(Record):
+    """A candidate compiled for a device, and checked in an interpreter. No time in it is a kernel's."""
+
+    candidate: str = Field(description="digest")
+    target: str = Field(description="digest")
+    hardware_key: str
+    architecture: str
+    versions: dict[str, str] = Field(description="package to version")
+    sandbox: tuple[str, ...] = Field(description="walls that held the candidate")
+    kernels: tuple[CompiledKernel, ...] = Field((), description="everything that would be launched")
+    rejected: tuple[Diagnostic, ...] = Field((), description="configurations of a tuner that can't be used; others can")
+    checked: tuple[str, ...] = Field((), description="workloads whose results were compared")
+    unchecked: tuple[str, ...] = Field((), description="check workloads too large for the interpreter")
+    hints: tuple[str, ...] = Field((), description="what a reader should look at")
+    diagnostics: tuple[Diagnostic, ...] = ()
+    seconds: dict[str, float] = Field(description="wall time by stage; what came from the cache took none")
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against trying it on the device; a launcher that can't be captured doesn't."""
+        return all(finding.kind == "uncaptured" for finding in self.diagnostics)

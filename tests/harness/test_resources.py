@@ -1,0 +1,96 @@
+"""What compiled code needs, out of the tools' output, and whether a device has it."""
+
+import pytest
+
+from kernelevolve.hardware.devices import known
+from kernelevolve.harness.resources import (
+    amd_instructions,
+    amd_registers,
+    excess,
+    nvidia_instructions,
+    nvidia_registers,
+    residency,
+)
+from kernelevolve.schema import Instructions, Resources
+
+USAGE = """
+Resource usage:
+ Common:
+  GLOBAL:0
+ Function gemm:
+  REG:168 STACK:24 SHARED:0 LOCAL:0 CONSTANT[0]:576 TEXTURE:0 SURFACE:0 SAMPLER:0
+"""
+SASS = """
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+        /*0010*/              @!P0 LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0020*/                   LDG.E R4, desc[UR4][R2.64] ;
+        /*0030*/                   LDGSTS.E.BYPASS.128 [R5], desc[UR4][R2.64], P1 ;
+        /*0040*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8], R24 ;
+        /*0050*/                   HMMA.16816.F32 R4, R8, R10, R4 ;
+        /*0060*/                   STL.64 [R1], R4 ;
+        /*0070*/                   UTMALDG.2D [UR8], [UR4] ;
+"""
+GCN = """
+gemm:
+	s_load_dwordx2 s[0:1], s[4:5], 0x0
+	global_load_dwordx4 v[0:3], v4, s[0:1]
+	buffer_load_dword v5, s[0:3], 0 offen lds
+	v_mfma_f32_32x32x8_bf16_1k a[0:15], v[0:1], v[2:3], a[0:15]
+	scratch_store_dword off, v7, s0 offset:4
+	s_endpgm
+    .private_segment_fixed_size: 16
+    .vgpr_count:     104
+"""
+
+
+def needs(registers: int = 32, shared: int = 0, warps: int = 4) -> Resources:
+    counts = Instructions(total=1, tensor_core=0, vector_loads=0, async_copies=0, local_memory=0)
+    return Resources(registers=registers, spill_bytes=0, shared_bytes=shared, num_warps=warps, num_stages=1,
+                     instructions=counts)  # fmt: skip
+
+
+def test_nvidia_output_is_read() -> None:
+    assert nvidia_registers(USAGE) == (168, 24)
+    assert nvidia_instructions(SASS) == Instructions(
+        total=8, tensor_core=2, vector_loads=1, async_copies=2, local_memory=1
+    )
+
+
+def test_amdgcn_text_is_read() -> None:
+    assert amd_registers(GCN) == (104, 16)
+    assert amd_instructions(GCN) == Instructions(total=6, tensor_core=1, vector_loads=1, async_copies=1, local_memory=1)
+
+
+@pytest.mark.parametrize(
+    ("device", "resources", "blocks", "occupancy"),
+    [
+        ("nvidia-h200", needs(registers=32), 16, 1.0),
+        ("nvidia-h200", needs(registers=168, warps=8), 1, 0.125),  # 12 warps' worth of registers
+        ("nvidia-h200", needs(registers=128, warps=8), 2, 0.25),
+        ("nvidia-h200", needs(shared=100 << 10), 2, 0.125),
+        ("nvidia-a100", needs(shared=100 << 10), 1, 0.0625),
+        ("amd-mi300x", needs(registers=128), 4, 0.5),
+        ("amd-mi300x", needs(shared=40 << 10), 1, 0.125),
+    ],
+)
+def test_occupancy_follows_the_scarcest_resource(device, resources, blocks, occupancy) -> None:
+    found = residency(resources, known(device), (1000, 1, 1))
+    assert (found.blocks, found.occupancy) == (blocks, occupancy)
+    assert found.waves == pytest.approx(1000 / (blocks * known(device).multiprocessors))
+
+
+@pytest.mark.parametrize(
+    ("resources", "grid", "resource", "limit"),
+    [
+        (needs(shared=240_000), (1, 1, 1), "shared_memory", 232_448),
+        (needs(warps=64), (1, 1, 1), "threads", 1024),
+        (needs(registers=200, warps=16), (1, 1, 1), "registers", 65_536),
+        (needs(), (1, 70_000, 1), "grid", 65_535),
+    ],
+)
+def test_what_exceeds_the_device_is_named_with_number_and_limit(resources, grid, resource, limit) -> None:
+    (finding,) = excess(resources, known("nvidia-h200"), grid)
+    assert (finding.resource, finding.limit) == (resource, limit)
+    assert str(limit) in finding.message
+    found = residency(resources, known("nvidia-h200"), grid)
+    assert (found.blocks, found.waves) == (0, None)

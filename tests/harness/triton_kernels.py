@@ -1,0 +1,87 @@
+"""Small Triton candidates for the tests of the triage: good ones, and a broken one of each kind."""
+
+HEAD = """\
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def double(x, y, n, B: tl.constexpr):
+    o = tl.program_id(0) * B + tl.arange(0, B)
+    BODY
+
+
+def run(x, y):
+    double[(triton.cdiv(x.numel(), 512),)](x, y, x.numel(), B=512)
+"""
+BODY = "tl.store(y + o, tl.load(x + o, mask=o < n) * 2, mask=o < n)"
+DOUBLE = HEAD.replace("BODY", BODY)
+UNKNOWN_NAME = HEAD.replace("BODY", "tl.store(y + o, tl.nothing(x + o))")
+NO_POWER_OF_TWO = DOUBLE.replace("B=512", "B=500")
+IN_A_HELPER = HEAD.replace("BODY", "tl.store(y + o, helper(x + o))").replace(
+    "@triton.jit\n", "@triton.jit\ndef helper(p):\n    return tl.load(p) + unknown\n\n\n@triton.jit\n", 1
+)
+BAD_ASSEMBLY = HEAD.replace(
+    "BODY",
+    'v = tl.inline_asm_elementwise("bogus.f32 $0, $1;", "=r,r", [tl.load(x + o, mask=o < n)], '
+    "dtype=tl.float32, is_pure=True, pack=1)\n    tl.store(y + o, v, mask=o < n)",
+)
+UNMASKED_STORE = HEAD.replace("BODY", "tl.store(y + o, tl.load(x + o, mask=o < n) * 2)")
+SHORT_TAIL = HEAD.replace("BODY", BODY.replace("o < n)", "o < n - 5)"))
+READS_VALUES = DOUBLE.replace("x, y, x.numel(), B", "x, y, x.numel() if x[0].item() < 100 else 3, B")
+RAISES = DOUBLE.replace("x, y, x.numel(), B", "x, z, x.numel(), B")
+EXITS = DOUBLE.replace("    double[", "    import os; os._exit(3)\n    double[")
+
+MATMUL = """\
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.autotune(
+    configs=[
+        triton.Config({"BM": 64, "BN": 64, "BK": 32}, num_warps=4, num_stages=3),
+        triton.Config({"BM": 256, "BN": 256, "BK": 128}, num_warps=8, num_stages=4),
+    ],
+    key=["m", "n", "k"],
+)
+@triton.jit
+def matmul(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    rows = tl.program_id(0) * BM + tl.arange(0, BM)
+    columns = tl.program_id(1) * BN + tl.arange(0, BN)
+    inner = tl.arange(0, BK)
+    total = tl.zeros((BM, BN), dtype=tl.float32)
+    for start in range(0, k, BK):
+        at = start + inner
+        x = tl.load(a + rows[:, None] * k + at[None, :], mask=(rows[:, None] < m) & (at[None, :] < k), other=0.0)
+        y = tl.load(b + at[:, None] * n + columns[None, :], mask=(at[:, None] < k) & (columns[None, :] < n), other=0.0)
+        total = tl.dot(x, y, total)
+    inside = (rows[:, None] < m) & (columns[None, :] < n)
+    tl.store(c + rows[:, None] * n + columns[None, :], total.to(c.dtype.element_ty), mask=inside)
+
+
+def prepare(b):
+    return b.t().contiguous()
+
+
+def run(a, b, packed, c):
+    m, k = a.shape
+    n = packed.shape[1]
+    matmul[lambda meta: (triton.cdiv(m, meta["BM"]), triton.cdiv(n, meta["BN"]))](a, packed, c, m, n, k)
+"""
+
+SORT = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sort_rows(x, y, N: tl.constexpr):
+    o = tl.program_id(0) * N + tl.arange(0, N)
+    tl.store(y + o, tl.sort(tl.load(x + o)))
+
+
+def run(x, y):
+    sort_rows[(x.shape[0],)](x, y, N=x.shape[1])
+"""
