@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kernelevolve import hardware, targets
-from kernelevolve.catalog import EXECUTORS, LANGUAGES
+from kernelevolve.catalog import EXECUTORS
 from kernelevolve.errors import UsageError
 from kernelevolve.executors import Executor
+from kernelevolve.languages import language_for
 from kernelevolve.resources import targets_dir
 from kernelevolve.schema import Candidate, Evaluation, Failed, Job, Lineage, TimingPlan
 from kernelevolve.settings import Settings
@@ -22,7 +23,7 @@ def evaluate_file(
     target = targets.load(target_name, targets_dir(settings.targets))
     machine = hardware.measured(settings.hardware, settings.threads, settings.cache)
     files = {path.name: _read(path) for path in paths}
-    findings = LANGUAGES.load(settings.language)().admit(files)
+    findings = language_for(settings.language, machine).admit(files)
     if findings:
         return Failed(candidate=None, target=target.digest, purpose="eval", stage="parse", diagnostics=findings)
     executor: Executor = EXECUTORS.load("local")(EXECUTORS.load("local").Config(workers=1))

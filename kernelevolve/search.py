@@ -12,6 +12,7 @@ from kernelevolve import __version__, hardware, targets
 from kernelevolve.catalog import EXECUTORS, LANGUAGES, POLICIES, PROPOSERS
 from kernelevolve.errors import UsageError
 from kernelevolve.executors import Executor
+from kernelevolve.languages import language_for
 from kernelevolve.policies.base import Policy
 from kernelevolve.proposers.base import Proposer
 from kernelevolve.resources import targets_dir
@@ -110,7 +111,7 @@ class Session:
         self.spec = spec
         self._store = store
         self._seeds = targets.seeds(spec.target.name, targets_dir(settings.targets))
-        self._language = LANGUAGES.load(spec.language)()
+        self._language = language_for(spec.language, spec.hardware)
         proposer = PROPOSERS.load(spec.proposer)
         policy = POLICIES.load(spec.policy)
         self._proposer: Proposer = proposer(proposer.Config(), seed=spec.seed)
@@ -127,6 +128,7 @@ class Session:
         for catalog, name in ((LANGUAGES, "language"), (PROPOSERS, "proposer"), (POLICIES, "policy")):
             catalog.load(getattr(settings, name))  # a wrong name is said before anything is measured or written
         machine = hardware.measured(settings.hardware, settings.threads, settings.cache)
+        language_for(settings.language, machine)
         runs = Runs(settings.runs)
         spec = RunSpec(
             run=runs.new_name(target_name),

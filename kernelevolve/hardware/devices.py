@@ -1,6 +1,5 @@
 """GPUs that need not be present: what compiling for them, and judging what was compiled, has to know."""
 
-from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Literal
 
@@ -31,11 +30,6 @@ class Gpu(Record):
     shared_per_multiprocessor: int
     shared_reserved: int = Field(description="taken from the multiprocessor's for each block")
     memory_bytes: int
-    datasheet_gbps: float = Field(description="memory bandwidth by the data sheet (10^9 bytes a second), not measured")
-    datasheet_tflops: Mapping[str, float] = Field(
-        description="dense peak by element type by the data sheet (10^12 operations a second), not measured"
-    )
-    source: str = Field(description="the data sheet")
 
     @property
     def capability(self) -> tuple[int, int]:
@@ -53,8 +47,7 @@ class Gpu(Record):
 
 
 def _nvidia(
-    key: str, *aliases: str, product: str, architecture: str, multiprocessors: int, shared: int, memory_gb: int,
-    gbps: float, tflops: Mapping[str, float], source: str,
+    key: str, *aliases: str, product: str, architecture: str, multiprocessors: int, shared: int, memory_gb: int
 ) -> Gpu:  # fmt: skip
     """`shared`: bytes a multiprocessor; a block gets a KiB less, since one is reserved for it."""
     return Gpu(
@@ -62,13 +55,11 @@ def _nvidia(
         multiprocessors=multiprocessors, warp_size=32, warps_per_multiprocessor=64, blocks_per_multiprocessor=32,
         registers_per_multiprocessor=65536, registers_per_thread=255, shared_per_block=shared - _KIB,
         shared_per_multiprocessor=shared, shared_reserved=_KIB, memory_bytes=memory_gb * _GB,
-        datasheet_gbps=gbps, datasheet_tflops=tflops, source=source,
     )  # fmt: skip
 
 
 def _amd(
-    key: str, *, product: str, architecture: str, multiprocessors: int, shared: int, memory_gb: int, gbps: float,
-    tflops: Mapping[str, float], source: str,
+    key: str, *, product: str, architecture: str, multiprocessors: int, shared: int, memory_gb: int
 ) -> Gpu:  # fmt: skip
     """CDNA 3 and 4: four vector units a compute unit, each with 512 registers a lane and room for eight waves."""
     return Gpu(
@@ -76,46 +67,33 @@ def _amd(
         warp_size=64, warps_per_multiprocessor=32, blocks_per_multiprocessor=32,
         registers_per_multiprocessor=4 * 512 * 64, registers_per_thread=512, shared_per_block=shared,
         shared_per_multiprocessor=shared, shared_reserved=0, memory_bytes=memory_gb * _GB,
-        datasheet_gbps=gbps, datasheet_tflops=tflops, source=source,
     )  # fmt: skip
 
-
-_HOPPER = {"bfloat16": 989.4, "float16": 989.4, "float8_e4m3fn": 1978.9, "float32": 66.9}
 
 DEVICES: tuple[Gpu, ...] = (
     _nvidia(
         "nvidia-h200", "nvidia-h200-sxm5", "nvidia-h200-sxm5-141gb", product="NVIDIA H200", architecture="sm_90",
-        multiprocessors=132, shared=228 * _KIB, memory_gb=141, gbps=4800.0, tflops=_HOPPER,
-        source="NVIDIA H200 Tensor Core GPU data sheet (SXM)",
+        multiprocessors=132, shared=228 * _KIB, memory_gb=141,
     ),
     _nvidia(
         "nvidia-h100-80gb-hbm3", "nvidia-h100", "nvidia-h100-sxm5", "nvidia-h100-sxm5-80gb",
         product="NVIDIA H100 80GB HBM3", architecture="sm_90", multiprocessors=132, shared=228 * _KIB, memory_gb=80,
-        gbps=3350.0, tflops=_HOPPER, source="NVIDIA H100 Tensor Core GPU data sheet (SXM)",
     ),
     _nvidia(
         "nvidia-a100-sxm4-80gb", "nvidia-a100", "nvidia-a100-sxm-80gb", product="NVIDIA A100-SXM4-80GB",
-        architecture="sm_80", multiprocessors=108, shared=164 * _KIB, memory_gb=80, gbps=2039.0,
-        tflops={"bfloat16": 312.0, "float16": 312.0, "float32": 19.5},
-        source="NVIDIA A100 Tensor Core GPU data sheet (80GB SXM)",
+        architecture="sm_80", multiprocessors=108, shared=164 * _KIB, memory_gb=80,
     ),
     _nvidia(
         "nvidia-b200", "nvidia-b200-sxm6", product="NVIDIA B200", architecture="sm_100", multiprocessors=148,
-        shared=228 * _KIB, memory_gb=180, gbps=8000.0,
-        tflops={"bfloat16": 2250.0, "float16": 2250.0, "float8_e4m3fn": 4500.0, "float32": 75.0},
-        source="NVIDIA HGX B200 data sheet",
+        shared=228 * _KIB, memory_gb=180,
     ),
     _amd(
         "amd-mi300x", product="AMD Instinct MI300X", architecture="gfx942", multiprocessors=304, shared=64 * _KIB,
-        memory_gb=192, gbps=5300.0,
-        tflops={"bfloat16": 1307.4, "float16": 1307.4, "float8_e4m3fnuz": 2614.9, "float32": 163.4},
-        source="AMD Instinct MI300X data sheet",
+        memory_gb=192,
     ),
     _amd(
         "amd-mi355x", product="AMD Instinct MI355X", architecture="gfx950", multiprocessors=256, shared=160 * _KIB,
-        memory_gb=288, gbps=8000.0,
-        tflops={"bfloat16": 2516.6, "float16": 2516.6, "float8_e4m3fn": 5033.2, "float32": 157.3},
-        source="AMD Instinct MI355X data sheet",
+        memory_gb=288,
     ),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kernelevolve.hardware.devices import Gpu
+from kernelevolve.harness.checks import CompileCheck
 from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchWorkload
 from kernelevolve.harness.resources import excess, residency
 from kernelevolve.harness.sandbox import Finished, Sandbox
@@ -22,7 +23,6 @@ from kernelevolve.schema import (
     Diagnostic,
     LimitExceeded,
     Limits,
-    Record,
     Target,
 )
 
@@ -30,15 +30,6 @@ PACKAGE = Path(__file__).resolve().parents[1]
 LIMITS = Limits(memory_bytes=32 << 30, build_s=180.0, processes=256)
 """torch and LLVM map much more memory than they use."""
 _MOST_REPORT = 16 << 20
-
-
-class CompileCheck(Record):
-    """What became of every launch."""
-
-    kernels: tuple[CompiledKernel, ...] = ()
-    rejected: tuple[Diagnostic, ...] = ()
-    diagnostics: tuple[Diagnostic, ...] = ()
-    seconds: dict[str, float] = {}
 
 
 def compile_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox) -> CompileCheck:

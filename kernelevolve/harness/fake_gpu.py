@@ -40,7 +40,8 @@ class FakeGpu(TorchFunctionMode):
         if function is torch.Tensor.to:
             return _converted(function, args, named)
         if function in (torch.tensor, torch.as_tensor) and _is_gpu(named.get("device")):
-            return torch.empty_like(function(*args, **{**named, "device": "cpu"}), device="cuda")
+            made = function(*args, **{**named, "device": "cpu"})
+            return torch.empty(made.shape, dtype=made.dtype, device="cuda")
         return function(*args, **named)
 
 

@@ -7,13 +7,14 @@ from random import SystemRandom
 
 from kernelevolve.hardware.devices import Gpu
 from kernelevolve.harness.arena import Arena
+from kernelevolve.harness.checks import InterpreterCheck
 from kernelevolve.harness.compile_check import LIMITS, PACKAGE, write_sources
 from kernelevolve.harness.correctness import compare
 from kernelevolve.harness.oracle import Oracle
 from kernelevolve.harness.runner import Program, Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox, clean_environment
 from kernelevolve.languages.triton import Triton, main_file, python
-from kernelevolve.schema import Candidate, Diagnostic, Limits, Record, Target, Uncaptured, Workload
+from kernelevolve.schema import Candidate, Diagnostic, Limits, Target, Uncaptured, Workload
 
 MOST_ELEMENTS = 1 << 20
 """Of a workload's tensors in all: beyond that the interpreter takes more than a few seconds."""
@@ -23,15 +24,6 @@ _LOAD_S = 60.0
 _CALL_LIMITS = Limits(**{**LIMITS.model_dump(), "call_s": 60.0})
 _MOST_DIFFERENCES = 6
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}
-
-
-class InterpreterCheck(Record):
-    """Which workloads were compared, and what was wrong."""
-
-    checked: tuple[str, ...] = ()
-    unchecked: tuple[str, ...] = ()
-    diagnostics: tuple[Diagnostic, ...] = ()
-    seconds: dict[str, float] = {}
 
 
 def interpreter_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox) -> InterpreterCheck:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from kernelevolve.errors import UsageError
 from kernelevolve.hardware.devices import Gpu
-from kernelevolve.harness.compile_check import CompileCheck, compile_check
+from kernelevolve.harness.checks import CompileCheck, InterpreterCheck
+from kernelevolve.harness.compile_check import compile_check
 from kernelevolve.harness.sandbox import Sandbox
 from kernelevolve.languages.triton import Triton, triton_version
 from kernelevolve.schema import Candidate, Diagnostic, Record, Target, Triage, digest_of
@@ -50,11 +51,9 @@ def triage(candidate: Candidate, target: Target, gpu: Gpu, cache_dir: Path) -> T
         )  # fmt: skip
         diagnostics += compiled.diagnostics
         if not any(d.kind == "compile" for d in diagnostics):
-            from kernelevolve.harness import interpreter_check as interpreted  # imports torch: a repeat needs none
-
             found, seconds["interpret"] = _kept(
-                folder / f"{digest_of('interpret', *identity, gpu.key)}.json", interpreted.InterpreterCheck,
-                lambda: interpreted.interpreter_check(candidate, target, gpu, sandbox),
+                folder / f"{digest_of('interpret', *identity, gpu.key)}.json", InterpreterCheck,
+                lambda: _interpret(candidate, target, gpu, sandbox),
             )  # fmt: skip
             checked, unchecked = found.checked, found.unchecked
             said = {d.message for d in diagnostics}
@@ -65,6 +64,12 @@ def triage(candidate: Candidate, target: Target, gpu: Gpu, cache_dir: Path) -> T
         checked=checked, unchecked=unchecked, hints=() if parse else language.hints(candidate.files),
         diagnostics=tuple(diagnostics), seconds={**seconds, "total": time.perf_counter() - started},
     )  # fmt: skip
+
+
+def _interpret(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox) -> InterpreterCheck:
+    from kernelevolve.harness.interpreter_check import interpreter_check  # imports torch: a repeat needs none
+
+    return interpreter_check(candidate, target, gpu, sandbox)
 
 
 def _kept(file: Path, kind: type[_R], find_out: Callable[[], _R]) -> tuple[_R, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from kernelevolve.schema import Candidate, Diagnostic, Hardware, Value
+from kernelevolve.schema import Candidate, Device, Diagnostic, Hardware, Value
 
 Kernel = Callable[..., Any]
 """`run(*inputs, *outputs)`: writes its outputs in place, returns nothing."""
@@ -58,6 +58,8 @@ class Language(Protocol):
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     """of source files, the main one first"""
+    devices: ClassVar[tuple[Device, ...]]
+    """kinds of device that its kernels run on"""
     runner: ClassVar[Literal["native", "python"]]
     """which runner of the harness calls its artifacts"""
     libraries: ClassVar[tuple[Path, ...]]

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from kernelevolve.errors import ToolchainError, UsageError
 from kernelevolve.languages.base import PRELUDE, BuildPlan, Loaded, Prelude
-from kernelevolve.schema import Candidate, CompileError, Diagnostic, Hardware, ParseError, Value, digest_of
+from kernelevolve.schema import Candidate, CompileError, Device, Diagnostic, Hardware, ParseError, Value, digest_of
 
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-ffp-contract=fast",
@@ -57,6 +57,7 @@ class Cpp:
 
     name: ClassVar[str] = "cpp"
     suffixes: ClassVar[tuple[str, ...]] = (".cpp", ".cc", ".h", ".hpp")
+    devices: ClassVar[tuple[Device, ...]] = ("cpu",)
     runner: ClassVar[Literal["native", "python"]] = "native"
 
     @property

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from kernelevolve.errors import ToolchainError, UsageError
 from kernelevolve.languages.base import BuildPlan, Loaded
-from kernelevolve.schema import Candidate, CompileError, Diagnostic, Hardware, ParseError, Value, digest_of
+from kernelevolve.schema import Candidate, CompileError, Device, Diagnostic, Hardware, ParseError, Value, digest_of
 
 _DISTRIBUTIONS = ("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm")
 _PATH = re.compile(r"(?:\w[\w.-]{0,63}/){0,4}\w[\w.-]{0,63}", re.ASCII)
@@ -58,6 +58,7 @@ class Triton:
 
     name: ClassVar[str] = "triton"
     suffixes: ClassVar[tuple[str, ...]] = (".py",)
+    devices: ClassVar[tuple[Device, ...]] = ("gpu",)
     runner: ClassVar[Literal["native", "python"]] = "python"
 
     @property

@@ -114,8 +114,8 @@ def test_a_combination_of_tunables_that_cannot_be_is_told_apart(cache_dir: Path)
 # --- contained ---
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "../../../../../../etc/passwd", "SECRET"])
-@pytest.mark.parametrize("directive", ['#include "{}"', 'asm(".incbin \\"{}\\"");'])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../../../../../etc/passwd", "SECRET"])
+@pytest.mark.parametrize("directive", ['#include "{}"', 'asm(".incbin \\"{}\\"");'], ids=["include", "incbin"])
 def test_a_build_reads_nothing_of_this_machine(cache_dir: Path, tmp_path: Path, path: str, directive: str) -> None:
     secret = tmp_path / "secret.h"
     secret.write_text("the secret of root:x:0:0\n")

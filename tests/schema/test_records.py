@@ -20,10 +20,12 @@ from kernelevolve.schema import (
     CalibrationJob,
     Ceilings,
     Cheat,
+    CompiledKernel,
     CompileError,
     Crash,
     Document,
     Failed,
+    Instructions,
     Job,
     LimitExceeded,
     Lineage,
@@ -35,9 +37,12 @@ from kernelevolve.schema import (
     Raised,
     Record,
     Refused,
+    Resources,
     Run,
     Seed,
     Step,
+    Triage,
+    Uncaptured,
     Unsettled,
     Usage,
     digest_of,
@@ -78,6 +83,15 @@ DIAGNOSTICS = (
     Profile(**SAID, workload="w", bound="memory", roofline_share=0.5, achieved_gbps=1.0, achieved_gflops=2.0),
     Cheat(**SAID, name="forged answer"),
     Unsettled(**SAID, workload="w"),
+    Uncaptured(**SAID),
+)  # fmt: skip
+COMPILED = CompiledKernel(
+    workload="w", launch=0, kernel="k", grid=(1, 2, 3), configuration={"BLOCK": "64"},
+    resources=Resources(
+        registers=32, spill_bytes=0, shared_bytes=1024, num_warps=4, num_stages=3,
+        instructions=Instructions(total=100, tensor_core=8, vector_loads=4, async_copies=2, local_memory=0),
+    ),
+    blocks_per_multiprocessor=2, occupancy=0.5, waves=None,
 )  # fmt: skip
 PARENT = Parent(candidate=a_candidate(), evaluation=a_passed(diagnostics=DIAGNOSTICS))
 RECORDS: tuple[Record, ...] = (
@@ -107,6 +121,10 @@ RECORDS: tuple[Record, ...] = (
     Step(number=0, proposal=a_proposal(), evaluation=a_passed(), confirmations=(a_failed(purpose="confirm"),)),
     Run(spec=a_run_spec(), calibration=a_calibration(), steps=(Step(number=0, proposal=a_proposal()),)),
     Box(dtypes={"T": "float32"}, axes={"N": (1, 9)}),
+    Triage(
+        candidate="c", target="t", hardware_key="nvidia-h200", architecture="sm_90", versions={"triton": "3.6"},
+        sandbox=("rlimits",), kernels=(COMPILED,), diagnostics=DIAGNOSTICS, seconds={"compile": 0.5},
+    ),
 )  # fmt: skip
 
 every_record = pytest.mark.parametrize("record", RECORDS, ids=[type(r).__name__ for r in RECORDS])

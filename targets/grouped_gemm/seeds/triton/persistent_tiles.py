@@ -11,9 +11,9 @@ import triton.language as tl
 TUNABLES = {
     "PROGRAMS": [264, 132, 528, 1056],
     "BLOCK_M": [64, 128, 32, 16],
-    "BLOCK_N": [128, 64, 256],
+    "BLOCK_N": [64, 128, 256],
     "BLOCK_K": [64, 32],
-    "NUM_WARPS": [8, 4],
+    "NUM_WARPS": [4, 8],
     "NUM_STAGES": [3, 4, 2],
 }
 

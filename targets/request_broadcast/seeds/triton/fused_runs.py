@@ -63,7 +63,9 @@ def rank_run(e_cand, e_user, user_of, weights, out, candidates, m, k_cand, k_use
     for item in range(first, tl.minimum(first + RUN, candidates)):
         user = tl.load(user_of + item)
         if user != known:
-            user_part = product(weights + user_column, e_user + user * k_user * n, rows, cols, k_user, n, stride, BLOCK_K)
+            user_part = product(
+                weights + user_column, e_user + user * k_user * n, rows, cols, k_user, n, stride, BLOCK_K
+            )
             known = user
         total = product(weights, e_cand, rows, cols, k_cand, n, stride, BLOCK_K) + user_part
         tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
