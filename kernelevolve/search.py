@@ -35,6 +35,7 @@ from kernelevolve.schema import (
     Refused,
     RunSpec,
     Step,
+    TimingPlan,
 )
 from kernelevolve.settings import Settings
 from kernelevolve.store import SqlStore
@@ -74,6 +75,9 @@ class SearchResult:
     seconds: float
     stopped: Stopped
 
+
+CONFIRMATION = TimingPlan(max_pairs=24, half_width=0.02, seconds=4.0)
+"""A new best is looked at longer than other candidates are."""
 
 Listener = Callable[[Progress], None]
 
@@ -301,6 +305,7 @@ class Session:
         fastest = {w: (self._calibration.fastest(w),) for w in self._calibration.times}
         job = Job(
             target=self.spec.target, candidate=candidate, hardware=self.spec.hardware, purpose=purpose,
+            timing=CONFIRMATION if purpose == "confirm" else TimingPlan(),
             baselines=fastest, threads=self.spec.threads, cache_dir=str(self._settings.cache),
         )  # fmt: skip
         self._state.flights[executor.submit(job)] = _Flight(number, candidate, purpose)

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -45,6 +46,8 @@ class LocalExecutor:
         self._judges: list[ProcessPoolExecutor] = []
         self._lock = Lock()
         self._closed = False
+        # A judge that is killed leaves its temporary files behind: they lie where `close` removes them.
+        self._folder = tempfile.TemporaryDirectory(prefix="kernelevolve-")
         for _ in range(config.workers):
             self._idle.put(self._fresh_judge())
         # Judges are started by these threads, which live until `close`: a process would not outlive its thread.
@@ -56,7 +59,7 @@ class LocalExecutor:
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_become_judge,
-            initargs=(os.getpid(),),
+            initargs=(os.getpid(), self._folder.name),
         )
         self._judges.append(judge)
         return judge
@@ -121,6 +124,7 @@ class LocalExecutor:
         self._lanes.shutdown(wait=True, cancel_futures=True)
         for judge in self._judges:
             judge.shutdown(wait=True)
+        self._folder.cleanup()
 
 
 _REMEDY = "look at the log above; out of memory is the usual reason (fewer --workers need less)"
@@ -131,8 +135,9 @@ def _is_closed() -> JudgeError:
     return JudgeError("the executor is closed", remedy="make another one")
 
 
-def _become_judge(parent: int) -> None:
-    """In each worker: Ctrl-C belongs to the caller, and a judge doesn't outlive it."""
+def _become_judge(parent: int, folder: str) -> None:
+    """In each worker: Ctrl-C belongs to the caller, a judge doesn't outlive it, and its files lie in a folder."""
+    tempfile.tempdir = folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:

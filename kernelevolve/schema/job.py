@@ -25,9 +25,9 @@ class TimingPlan(Record):
 
     confidence: float = Field(0.99, description="coverage of the interval of each measurement")
     min_pairs: int = 8
-    max_pairs: int = 24
-    half_width: float = Field(0.02, description="stop once the interval is this narrow, relative to the speed-up")
-    seconds: float = Field(3.0, description="wall time for one workload, after which the pairs so far have to do")
+    max_pairs: int = 12
+    half_width: float = Field(0.04, description="stop once the interval is this narrow, relative to the speed-up")
+    seconds: float = Field(2.0, description="wall time for one workload, after which the pairs so far have to do")
     turn_us: float = Field(6_000.0, description="kernel time of one side's turn, microseconds")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -81,8 +82,11 @@ def test_a_job_that_costs_two_judges_is_our_failure_and_the_next_one_runs(cache_
         executor.close()
 
 
-def test_close_in_the_middle_of_a_job_leaves_no_process(cache_dir: Path) -> None:
+def test_close_in_the_middle_of_a_job_leaves_no_process_and_no_file(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = descendants()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     executor = make()
     future = executor.submit(endless(cache_dir))
     deadline = time.monotonic() + 60
@@ -93,3 +97,4 @@ def test_close_in_the_middle_of_a_job_leaves_no_process(cache_dir: Path) -> None
         future.result(timeout=60)
     time.sleep(0.3)  # were the job tried once more, a new judge would show up by now
     assert descendants() <= before
+    assert list(tmp_path.iterdir()) == []
