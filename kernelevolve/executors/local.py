@@ -47,7 +47,7 @@ class LocalExecutor:
         self._lock = Lock()
         self._closed = False
         # A judge that is killed leaves its temporary files behind: they lie where `close` removes them.
-        self._folder = tempfile.TemporaryDirectory(prefix="kernelevolve-")
+        self._folder = tempfile.TemporaryDirectory(prefix="kernelevolve-", ignore_cleanup_errors=True)
         for _ in range(config.workers):
             self._idle.put(self._fresh_judge())
         # Judges are started by these threads, which live until `close`: a process would not outlive its thread.
@@ -121,7 +121,7 @@ class LocalExecutor:
             process.kill()
         for process in processes:
             process.join()
-        self._lanes.shutdown(wait=True, cancel_futures=True)
+        self._lanes.shutdown(wait=True)  # what is still queued ends there with the same error
         for judge in self._judges:
             judge.shutdown(wait=True)
         self._folder.cleanup()

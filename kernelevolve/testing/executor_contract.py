@@ -10,8 +10,11 @@
 A fixture `cache_dir` (a folder for builds, best kept for the whole session) comes from your conftest.py.
 """
 
+import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +115,11 @@ class ExecutorContract:
 
     def test_nothing_runs_after_close_and_nobody_waits_forever(self, cache_dir: Path) -> None:
         """Whether a job had begun or was still queued; and closing twice does no harm."""
+        resource_tracker.ensure_running()  # Python's own, which stays until this process ends
         before = descendants()
         executor = self.make()
         futures = [executor.submit(a_job(cache_dir)) for _ in range(3)]
+        started = descendants() - before
         executor.close()
         executor.close()
         assert not wait(futures, timeout=60).not_done
@@ -123,6 +128,7 @@ class ExecutorContract:
                 assert future.result().outcome == "passed"
             except (CancelledError, KernelevolveError):
                 continue
+        assert have_ended(started)
         assert descendants() <= before
 
     def test_a_closed_executor_says_so(self, cache_dir: Path) -> None:
@@ -133,19 +139,35 @@ class ExecutorContract:
             executor.submit(a_job(cache_dir)).result(timeout=60)
 
 
-def descendants() -> set[int]:
-    """Processes on this machine that were started by this one, directly or not, and haven't ended."""
-    parents: dict[int, int] = {}
+def have_ended(processes: set[int], within_s: float = 5.0) -> bool:
+    """Whether all of these are gone, or go in a moment: what a killed process held ends a little later."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if not processes & set(_parents()):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def descendants(of: int | None = None) -> set[int]:
+    """Processes on this machine that a process (this one) has started, directly or not, and that haven't ended."""
+    parents = _parents()
+    found: set[int] = set()
+    layer = {of or os.getpid()}
+    while layer:
+        layer = {pid for pid, parent in parents.items() if parent in layer}
+        found |= layer
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """Every process that hasn't ended, and its parent."""
+    parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent, *_ = status.read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if state != "Z":
+        if state not in "ZX":
             parents[int(status.parent.name)] = int(parent)
-    found: set[int] = set()
-    layer = {int(Path("/proc/self").resolve().name)}
-    while layer:
-        layer = {pid for pid, parent in parents.items() if parent in layer}
-        found |= layer
-    return found
+    return parents

@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from kernelevolve.errors import JudgeError
 from kernelevolve.executors import Executor
 from kernelevolve.executors.local import LocalExecutor
 from kernelevolve.schema import Job, Limits
-from kernelevolve.testing.executor_contract import ExecutorContract, a_broken_candidate, a_job, descendants
+from kernelevolve.testing.executor_contract import ExecutorContract, a_broken_candidate, a_job, descendants, have_ended
 
 
 def make(workers: int = 1) -> LocalExecutor:
@@ -32,7 +33,7 @@ def endless(cache_dir: Path) -> Job:
 
 def judges() -> list[int]:
     """Judge processes of this one: they were spawned, so their command line says so."""
-    return sorted(p for p in descendants() if b"spawn_main" in (Path(f"/proc/{p}") / "cmdline").read_bytes())
+    return sorted(p for p in descendants() if b"spawn_main" in _command_line(p))
 
 
 def kill_a_judge() -> int:
@@ -40,15 +41,14 @@ def kill_a_judge() -> int:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for judge in judges():
-            started = Path(f"/proc/{judge}/task/{judge}/children").read_text().split()
-            if any(b"kernel.so" in _command_line(pid) for pid in started):
+            if any(b"kernel.so" in _command_line(pid) for pid in descendants(judge)):
                 os.kill(judge, signal.SIGKILL)
                 return judge
         time.sleep(0.01)
     raise AssertionError("no judge began to run a candidate")
 
 
-def _command_line(pid: str) -> bytes:
+def _command_line(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -85,14 +85,17 @@ def test_a_job_that_costs_two_judges_is_our_failure_and_the_next_one_runs(cache_
 def test_close_in_the_middle_of_a_job_leaves_no_process_and_no_file(
     cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    resource_tracker.ensure_running()  # Python's own, which stays until this process ends
     before = descendants()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     executor = make()
     future = executor.submit(endless(cache_dir))
     deadline = time.monotonic() + 60
-    while not any(b"kernel.so" in _command_line(str(p)) for p in descendants()) and time.monotonic() < deadline:
+    while not any(b"kernel.so" in _command_line(p) for p in descendants()) and time.monotonic() < deadline:
         time.sleep(0.01)
+    started = descendants() - before
     executor.close()
+    assert have_ended(started), "with what the judge had started"
     with pytest.raises(JudgeError, match="closed"):
         future.result(timeout=60)
     time.sleep(0.3)  # were the job tried once more, a new judge would show up by now

@@ -391,20 +391,19 @@ def test_constants_that_were_repacked_for_another_shape_are_no_help(evaluate: Ev
 # --- cheats ---
 
 
-FORGERS = {"works": BODY, "sleeps": "  for (;;) pause();", "does nothing": ""}
+FORGERS = {
+    "before the work": f"{FORGERY}\n{BODY}",
+    "after the work": f"{BODY}{FORGERY}",
+    "instead of returning": f"{BODY}{FORGERY}\n  for (;;) pause();",
+    "instead of the work": FORGERY,
+}
 
 
-@pytest.mark.parametrize("then", quick_first(FORGERS, 2))
-def test_forged_answers_are_no_answers(evaluate: Evaluate, then: str) -> None:
-    candidate = a_kernel(f"{FORGERY}\n{then}", includes="unistd.h fcntl.h")
-    evaluation = evaluate(candidate, limits=Limits(call_s=0.5))
-    assert isinstance(evaluation, Failed), "whatever it says, it hasn't passed"
-
-
-def test_an_answer_ahead_of_the_work_is_a_cheat(evaluate: Evaluate) -> None:
-    finding = failed(evaluate(a_kernel(f"{BODY}{FORGERY}", includes="unistd.h fcntl.h")), "check")
-    assert finding.kind == "cheat"
-    assert finding.name == "forged answer"
+@pytest.mark.parametrize("body", quick_first(FORGERS, 3))
+def test_forged_answers_are_no_way_to_pass(evaluate: Evaluate, body: str) -> None:
+    evaluation = evaluate(a_kernel(body, includes="unistd.h fcntl.h"), limits=Limits(call_s=0.5))
+    assert isinstance(evaluation, Failed)
+    assert evaluation.diagnostics[0].kind in ("cheat", "numeric", "limit")
 
 
 def test_the_judges_memory_stays_as_it_was(evaluate: Evaluate) -> None:
