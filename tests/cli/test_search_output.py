@@ -9,7 +9,7 @@ from kernelevolve.cli.progress import Lines, line, panel
 from kernelevolve.cli.search import evaluation_document, search_document
 from kernelevolve.schema import Parent
 from kernelevolve.search import Progress, SearchResult
-from kernelevolve.testing.records import a_candidate, a_failed, a_passed
+from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_run_spec
 
 
 def progress(evaluated: int, best=None, stage="searching") -> Progress:
@@ -76,7 +76,7 @@ def test_the_evaluation_document_of_a_failure_has_stage_and_findings():
 
 @pytest.mark.parametrize(("evaluation", "code"), [(a_passed(), 0), (a_failed(a_candidate()), 3)])
 def test_eval_ends_with_the_code_of_its_outcome(evaluation, code, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("kernelevolve.search.evaluate_file", lambda *_: evaluation)
+    monkeypatch.setattr("kernelevolve.evaluate.evaluate_file", lambda *_: evaluation)
     assert main(["eval", "double", str(tmp_path / "main.cpp"), "--json"]) == code
     found = json.loads(capsys.readouterr().out)
     assert found["outcome"] == evaluation.outcome
@@ -86,7 +86,7 @@ def test_eval_ends_with_the_code_of_its_outcome(evaluation, code, monkeypatch, c
 
 def test_an_interrupted_search_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     class Interrupted:
-        name = "double-1"
+        spec = a_run_spec(run="double-1")
 
         def run(self, listen):
             listen(progress(3))
@@ -101,7 +101,7 @@ def test_an_interrupted_search_says_how_to_go_on(monkeypatch, capsys, tmp_path):
 
 def test_a_search_without_a_win_ends_with_its_own_code(monkeypatch, capsys, tmp_path):
     class Hopeless:
-        name = "double-1"
+        spec = a_run_spec(run="double-1")
 
         def run(self, listen):
             return result(None)
