@@ -104,8 +104,20 @@ class Oracle:
                 continue
             value = inputs[tensor.name]
             arguments.append(value.to(precision) if precision and value.is_floating_point() else value)
-        result = self._reference(*arguments)
-        return tuple(result) if isinstance(result, tuple | list) else (result,)
+        try:
+            result = self._reference(*arguments)
+        except (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError) as error:
+            raise TargetError(
+                f"targets/{self._target.name}/reference.py on {workload.name}: {type(error).__name__}: {error}",
+                remedy="mend the reference; kernelevolve targets check runs it",
+            ) from error
+        results = tuple(result) if isinstance(result, tuple | list) else (result,)
+        if len(results) != len(self._target.outputs):
+            raise TargetError(
+                f"targets/{self._target.name}/reference.py returns {len(results)} values",
+                remedy=f"return the {len(self._target.outputs)} outputs that target.toml declares, in its order",
+            )
+        return results
 
 
 def allowed_error(right: torch.Tensor, honest: torch.Tensor, dtype: torch.dtype, rule: ErrorRule) -> torch.Tensor:
