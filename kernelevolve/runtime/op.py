@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -100,9 +100,10 @@ class Op:
         self._unusable = [(e, changed) for e in shelf.entries if e.target_digest != target.digest]
         self._shelf = Shelf(current, shelf.problem)
 
-    def __call__(self, *inputs: Any, out: Any = None, **named: Any) -> Any:
-        """Answer. `make_op` gives every operation its own, which replaces this."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # `make_op` writes the method out for each operation
+
+        def __call__(self, *inputs: Any, out: Any = None, **named: Any) -> Any:
+            """Answer: the outputs, or `out` with the answer in it."""
 
     def __repr__(self) -> str:
         return f"<op {self._target.name} on {self._hardware.key}>"
