@@ -12,7 +12,7 @@ from kernelevolve import hardware, settings, targets
 from kernelevolve.harness.judge import Judge
 from kernelevolve.registry.local import LocalRegistry
 from kernelevolve.resources import targets_dir
-from kernelevolve.schema import Entry, Job, Measurement, Passed, Target, TimingPlan
+from kernelevolve.schema import CalibrationJob, Entry, Job, Measurement, Passed, Target, TimingPlan
 
 TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01, seconds=10.0)
 
@@ -60,15 +60,23 @@ def newest(registry: LocalRegistry, target: Target, key: str) -> Entry | None:
 
 def measure(target: Target, entry: Entry, machine: hardware.Hardware, cache: Path) -> Iterator[Row]:
     timed = target.select("cpu", "search", "held_out")
-    names = tuple(b.name for b in target.baselines if "cpu" in b.devices)
-    job = Job(
-        target=target, candidate=entry.candidate, hardware=machine, purpose="eval",
-        workloads=tuple(w.name for w in timed), baselines={w.name: names for w in timed},
-        timing=TIMING, threads=machine.cores, cache_dir=str(cache),
-    )  # fmt: skip
+    common = {"target": target, "hardware": machine, "threads": machine.cores, "cache_dir": str(cache)}
+    workloads = tuple(w.name for w in timed)
     judge = Judge(cache)
     try:
-        evaluation = judge.evaluate(job)
+        times = judge.calibrate(CalibrationJob(workloads=workloads, **common)).times
+        # A baseline that raises or is wrong on a workload can't be compared with there.
+        usable = {w: tuple(t.baseline for t in times[w] if t.problem is None) for w in workloads}
+        evaluation = judge.evaluate(
+            Job(
+                candidate=entry.candidate,
+                purpose="eval",
+                workloads=workloads,
+                baselines=usable,
+                timing=TIMING,
+                **common,
+            )
+        )
     finally:
         judge.close()
     if not isinstance(evaluation, Passed):
