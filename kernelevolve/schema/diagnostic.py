@@ -102,6 +102,55 @@ class Unsettled(_Finding):
     workload: str | None = None
 
 
+class DeviceFault(_Finding):
+    """The device stopped the candidate: an illegal address, a misaligned one, a hang, a memory error."""
+
+    kind: Literal["fault"] = "fault"
+    name: str = Field(description="as the driver calls it, for instance CUDA_ERROR_ILLEGAL_ADDRESS")
+    workload: str | None = None
+
+
+class DeviceState(_Finding):
+    """How the device was doing while it was timed: watched, never set."""
+
+    kind: Literal["device"] = "device"
+    sm_clock_mhz: tuple[float, float] = Field(description="lowest and highest seen")
+    memory_clock_mhz: tuple[float, float] = Field(description="lowest and highest seen")
+    temperature_c: float = Field(description="highest seen")
+    power_w: float | None = Field(None, description="highest seen")
+    throttled_by: tuple[str, ...] = Field((), description="reasons that the driver gave for lower clocks")
+
+
+class Counters(_Finding):
+    """What a profiler counted while one kernel ran."""
+
+    kind: Literal["counters"] = "counters"
+    source: Literal["ncu", "proton", "rocprof"]
+    kernel: str
+    workload: str | None = None
+    launches: int = Field(description="launches that were looked at")
+    duration_us: float | None = Field(None, description="median time of a launch under the profiler, microseconds")
+    bound: Bound | None = Field(None, description="None where the profiler's counters don't tell")
+    metrics: dict[str, float] = Field(
+        default_factory=dict,
+        description="dram_pct, l2_pct, sm_pct, tensor_core_pct, occupancy_pct (of peak); bank_conflicts, local_bytes, "
+        "registers, shared_bytes (counts a launch)",
+    )
+    stalls: dict[str, float] = Field(
+        default_factory=dict, description="reason to its share of warp stalls, 0 to 1, the largest first"
+    )
+
+
+class GraphVariant(_Finding):
+    """The same calls replayed from a captured graph: what is left once the launches' own cost is gone."""
+
+    kind: Literal["graph"] = "graph"
+    workload: str
+    baseline: str
+    candidate_us: float
+    baseline_us: float | None = Field(description="None where the baseline can't be captured")
+
+
 class Uncaptured(_Finding):
     """What the candidate launches can't be found out without running it on a device."""
 
@@ -119,6 +168,10 @@ Diagnostic = Annotated[
     | Profile
     | Cheat
     | Unsettled
-    | Uncaptured,
+    | Uncaptured
+    | DeviceFault
+    | DeviceState
+    | Counters
+    | GraphVariant,
     Field(discriminator="kind"),
 ]
