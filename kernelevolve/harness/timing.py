@@ -118,20 +118,18 @@ def measure(candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Rando
         side.size(plan.turn_us)
     candidate.turns.clear()
     baseline.turns.clear()
-    timing = None
     deadline = time.monotonic() + plan.seconds
-    while timing is None or not settled(timing, plan):
+    while True:
         first, second = (candidate, baseline) if len(candidate.turns) % 2 else (baseline, candidate)
         seed = rng.getrandbits(32)  # the same inputs in the same order for both
         first.turn(seed)
         second.turn(seed)
-        late = time.monotonic() > deadline and len(candidate.turns) >= FEWEST_PAIRS
-        if late or len(candidate.turns) >= min(plan.min_pairs, plan.max_pairs):
+        pairs = len(candidate.turns)
+        spent = pairs >= plan.max_pairs or (pairs >= FEWEST_PAIRS and time.monotonic() > deadline)
+        if spent or (pairs >= plan.min_pairs and telling(candidate.turns, baseline.turns)):
             timing = judge(candidate.turns, baseline.turns, plan.confidence)
-        if late:
-            break
-    assert timing is not None
-    return timing
+            if spent or settled(timing, plan):
+                return timing
 
 
 def settled(timing: Timing, plan: TimingPlan) -> bool:
@@ -141,13 +139,23 @@ def settled(timing: Timing, plan: TimingPlan) -> bool:
     return (timing.high - timing.low) / 2 <= plan.half_width * timing.speedup
 
 
+def usable(candidate: list[float], baseline: list[float]) -> list[tuple[float, float]]:
+    """Pairs of turns in which both sides took some time."""
+    return [(c, b) for c, b in zip(candidate, baseline, strict=True) if c > 0 and b > 0]
+
+
+def telling(candidate: list[float], baseline: list[float]) -> bool:
+    """Whether noise has swallowed at most a quarter of the pairs."""
+    return len(usable(candidate, baseline)) * 4 >= len(candidate) * 3
+
+
 def judge(candidate: list[float], baseline: list[float], confidence: float) -> Timing:
     """Median of the paired ratios, its interval, and the verdict. Raises `RunnerFailed` where noise hides the time.
 
     A turn of zero or less carries no information: it is left out, and more than a few of them void the measurement.
     """
-    pairs = [(c, b) for c, b in zip(candidate, baseline, strict=True) if c > 0 and b > 0]
-    if len(pairs) * 4 < len(candidate) * 3:
+    pairs = usable(candidate, baseline)
+    if not telling(candidate, baseline):
         raise RunnerFailed(
             Unsettled(
                 message="the time of a call is lost in the noise of the machine",

@@ -25,8 +25,8 @@ from kernelevolve.executors.base import Executor
 from kernelevolve.schema import CalibrationJob, Candidate, Failed, Job, Lineage, Passed, TimingPlan
 from kernelevolve.testing.records import SOURCE, a_candidate, a_hardware, a_target
 
-QUICK = TimingPlan(confidence=0.9, min_pairs=4, max_pairs=4, turn_us=500.0)
-"""Too few pairs for a verdict, enough to see that there is one."""
+QUICK = TimingPlan(confidence=0.9, min_pairs=4, max_pairs=40, half_width=1.0, turn_us=500.0, seconds=20.0)
+"""Few pairs where the machine is quiet, as many as it takes where noise hides a call of this size."""
 
 
 def a_job(cache_dir: Path, candidate: Candidate | None = None, **changes: Any) -> Job:

@@ -197,6 +197,18 @@ def test_noise_is_measured_longer_but_never_longer_than_planned() -> None:
     assert timing.verdict == "ambiguous"
 
 
+def test_a_machine_that_is_busy_at_first_voids_nothing_while_there_is_time_to_look_again() -> None:
+    calls = iter(range(10**9))
+
+    def busy_at_first(slots: int) -> float:
+        return 0.0 if next(calls) < 400 else 100.0
+
+    plan = TimingPlan(min_pairs=4, max_pairs=60, turn_us=500.0, seconds=60.0)
+    timing, mine, _ = timed(busy_at_first, lambda _: 200.0, plan)
+    assert timing.speedup == pytest.approx(2)
+    assert plan.min_pairs < len(mine.turns) <= plan.max_pairs
+
+
 def test_a_clear_loser_is_not_measured_to_the_end() -> None:
     rng = random.Random(3)
     timing, mine, _ = timed(lambda _: rng.uniform(300, 500), lambda _: 100.0, TimingPlan(half_width=0.001))
