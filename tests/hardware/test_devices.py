@@ -40,3 +40,13 @@ def test_a_block_never_gets_more_than_a_multiprocessor_has(gpu) -> None:
 
 def test_capabilities_are_those_that_torch_reports() -> None:
     assert [known(n).capability for n in ("nvidia-a100", "nvidia-b200", "amd-mi300x")] == [(8, 0), (10, 0), (9, 4)]
+
+
+@pytest.mark.parametrize("gpu", DEVICES, ids=lambda gpu: gpu.key)
+def test_peaks_are_those_of_dense_arithmetic(gpu) -> None:
+    lanes = 64 if gpu.architecture == "sm_80" else 128  # multiply-adds a clock and multiprocessor
+    computed = gpu.multiprocessors * lanes * 2 * gpu.clock_mhz / 1e6
+    assert gpu.peak_tflops["float32"] == pytest.approx(computed, rel=0.02)
+    assert gpu.peak_tflops["float64"] < gpu.peak_tflops["float32"] < gpu.peak_tflops["float16"]
+    fp8 = gpu.peak_tflops.get("float8_e4m3fn")
+    assert fp8 is None or fp8 == pytest.approx(2 * gpu.peak_tflops["bfloat16"], rel=0.01)  # twice, not four times
