@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kernelevolve.errors import UnknownNameError, UsageError
-from kernelevolve.hardware import ceilings, cpu, nvidia
+from kernelevolve.hardware import amd, architectures, ceilings, cpu, nvidia
 from kernelevolve.schema import Hardware
 
 __all__ = ["detect", "detect_all", "find", "measured"]
@@ -16,16 +16,19 @@ def detect() -> Hardware:
 
 def detect_all() -> tuple[Hardware, ...]:
     """Every device of this machine, the CPU first."""
-    return (cpu.detect(), *nvidia.detect())
+    return (cpu.detect(), *nvidia.detect(), *amd.detect())
 
 
 def find(name: str | None) -> Hardware:
-    """The device of that key or alias, or the default one for None. Raises `UnknownNameError`."""
+    """The device of that key, alias or architecture (sm_90), or the default one for None. Raises `UnknownNameError`."""
     if name is None:
         return detect()
     present = detect_all()
     for hardware in present:
         if name in (hardware.key, *hardware.aliases):
+            return hardware
+    for hardware in present:
+        if hardware.device == "gpu" and architectures.plain(name) == hardware.architecture:
             return hardware
     raise UnknownNameError(
         f"there is no hardware {name!r} on this machine",

@@ -1,13 +1,18 @@
 """GPUs that need not be present: what compiling for them, and judging what was compiled, has to know."""
 
+import logging
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Literal
 
 from pydantic import Field
 
-from kernelevolve.errors import UnknownNameError
+from kernelevolve.errors import UnknownNameError, UsageError
+from kernelevolve.hardware import architectures
 from kernelevolve.schema import Hardware, Record
+
+_log = logging.getLogger(__name__)
 
 _KIB, _MIB, _GB = 1 << 10, 1 << 20, 10**9
 
@@ -51,8 +56,7 @@ class Gpu(Record):
     @property
     def capability(self) -> tuple[int, int]:
         """Major and minor number that torch reports: (9, 0) for sm_90, (9, 4) for gfx942."""
-        digits = self.architecture.removeprefix("sm_").removeprefix("gfx")
-        return (int(digits[:-1]), int(digits[-1])) if self.vendor == "nvidia" else (int(digits[0]), int(digits[1]))
+        return architectures.version(self.architecture)[:2]
 
     @property
     def hardware(self) -> Hardware:
@@ -133,11 +137,68 @@ DEVICES: tuple[Gpu, ...] = (
 
 
 def known(name: str) -> Gpu:
-    """The device of that key or alias. Raises `UnknownNameError`, with names that are close."""
+    """The device of that key or alias, or a stand-in for a bare architecture (sm_90, gfx942), said aloud.
+
+    Raises `UnknownNameError`, with names that are close.
+    """
     for gpu in DEVICES:
         if name in (gpu.key, *gpu.aliases):
             return gpu
+    if vendor := architectures.vendor_of(name):
+        plain = architectures.plain(name)
+        closest = _closest(vendor, plain)
+        return of(
+            Hardware(
+                key=f"{vendor}-{plain.replace('_', '-')}", aliases=(plain,), device="gpu", vendor=vendor,
+                product=f"a device of {plain}", architecture=plain, cores=closest.multiprocessors,
+                memory_bytes=closest.memory_bytes,
+            )
+        )  # fmt: skip
     names = [name for gpu in DEVICES for name in (gpu.key, *gpu.aliases)]
     close = get_close_matches(name.lower(), names, n=3, cutoff=0.6)
     choices = ", ".join(close or [gpu.aliases[0] if len(gpu.aliases) == 1 else gpu.key for gpu in DEVICES])
     raise UnknownNameError(f"no device is known as {name!r}", remedy=f"choose one of: {choices}")
+
+
+def of(hardware: Hardware) -> Gpu:
+    """What is known of a GPU. For a product without a row here, the limits of its (or the nearest) architecture.
+
+    Such a device keeps its own key, architecture, size and memory; rates are those of the closest device that has a
+    row, scaled by multiprocessors. That is said aloud (a warning). Raises `UsageError` for what is no GPU.
+    """
+    if hardware.vendor not in ("nvidia", "amd") or architectures.vendor_of(hardware.architecture) != hardware.vendor:
+        raise UsageError(
+            f"{hardware.key} is no GPU that is known here", remedy="choose a GPU: kernelevolve hardware list"
+        )
+    for gpu in DEVICES:
+        if hardware.key in (gpu.key, *gpu.aliases):
+            return gpu
+    closest, limits = _closest(hardware.vendor, hardware.architecture), architectures.nearest(hardware.architecture)
+    _say(
+        f"{hardware.product} has no row in the table of devices: limits are those of {limits.name}"
+        + (f", the nearest to {hardware.architecture}" if limits.name != hardware.architecture else "")
+        + f", rates those of {closest.product} by the number of multiprocessors"
+    )
+    cores = hardware.cores or closest.multiprocessors
+    return closest.model_copy(
+        update={
+            **limits.model_dump(exclude={"name", "vendor"}),
+            "key": hardware.key, "aliases": hardware.aliases, "product": hardware.product,
+            "architecture": hardware.architecture, "multiprocessors": cores, "memory_bytes": hardware.memory_bytes,
+            "peak_tflops": {d: p * cores / closest.multiprocessors for d, p in closest.peak_tflops.items()},
+        }
+    )  # fmt: skip
+
+
+def _closest(vendor: str, architecture: str) -> Gpu:
+    """The device with a row whose architecture is least far away, the first of several."""
+    return min(
+        (gpu for gpu in DEVICES if gpu.vendor == vendor),
+        key=lambda gpu: architectures.distance(architecture, gpu.architecture),
+    )
+
+
+@cache
+def _say(message: str) -> None:
+    """Warn, once a process."""
+    _log.warning(message)
