@@ -9,11 +9,24 @@ from kernelevolve.hardware.devices import Gpu
 from kernelevolve.schema import Diagnostic, Instructions, LimitExceeded, Resources
 
 _USAGE = re.compile(r"\bREG:(?P<registers>\d+)\s+STACK:(?P<stack>\d+)")
-_SASS = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?(?P<opcode>[A-Z][A-Z0-9_.]*)")
+_SASS = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?(?P<opcode>[A-Z][A-Z0-9_.x]*)")
 _GCN = re.compile(r"^\s+(?P<opcode>(?:s|v|ds|global|buffer|flat|scratch)_\w+)(?P<operands>[^\n;]*)", re.MULTILINE)
 _GCN_FIELD = r"\.{}:\s+(\d+)"
 _TENSOR_CORE = re.compile(r"(?:[HIQDBO]G?MMA|UTC\w*MMA)(?:\.|$)")
 _VECTOR_LOAD = re.compile(r"LDG\..*\b128\b")
+_WARPGROUP = re.compile(r"[HIQ]GMMA|UTC\w*MMA")
+_SASS_GLOBAL = ("LDG", "STG", "LDGSTS", "ATOMG", "REDG")
+_SASS_MEMORY = frozenset({*_SASS_GLOBAL, "LDS", "STS", "LDSM", "STSM", "ATOMS", "LDL", "STL", "SHFL"})
+_SASS_BYTES = (("256", 32), ("128", 16), ("64", 8), ("U16", 2), ("S16", 2), ("U8", 1), ("S8", 1))
+_SASS_SHAPE = re.compile(r"\.(?:(?P<m>\d+)x(?P<n>\d+)x(?P<k>\d+)|(?P<packed>884|1684|1688|16816|16832|16864))(?:\.|$)")
+_PACKED = {"884": 256, "1684": 512, "1688": 1024, "16816": 2048, "16832": 4096, "16864": 8192}
+"""Multiply-adds of the shapes that opcodes write without an x: 16816 is 16 by 8 by 16."""
+_GCN_GLOBAL = re.compile(r"(?:global|buffer|flat)_(?:load|store|atomic)_")
+_GCN_MEMORY = re.compile(r"(?:global|buffer|flat|scratch|ds)_")
+_GCN_BYTES = re.compile(
+    r"(?P<dwords>dwordx(\d))|(?P<bits>b(\d+))|(?P<byte>[us]?byte|[iu]8)|(?P<short>[us]?short|[iu]16|d16)"
+)
+_GCN_SHAPE = re.compile(r"_(\d+)x(\d+)x(\d+)(?:_(\d+)b)?_")
 _REGISTER_UNIT = 8
 """Registers are handed out in eights a thread."""
 _GRID_SIDE = 65535
@@ -44,7 +57,27 @@ def nvidia_instructions(disassembly: str) -> Instructions:
         vector_loads=sum(bool(_VECTOR_LOAD.match(o)) for o in opcodes),
         async_copies=sum(o.startswith(("LDGSTS", "UTMALDG", "UBLKCP")) for o in opcodes),
         local_memory=sum(o.split(".")[0] in ("LDL", "STL") for o in opcodes),
+        warpgroup=sum(bool(_WARPGROUP.match(o)) for o in opcodes),
+        tensor_operations=sum(_sass_operations(o) for o in opcodes if _TENSOR_CORE.match(o)),
+        load_store=sum(o.split(".")[0] in _SASS_MEMORY for o in opcodes),
+        global_bytes=sum(_sass_bytes(o) for o in opcodes if o.split(".")[0] in _SASS_GLOBAL),
     )  # fmt: skip
+
+
+def _sass_bytes(opcode: str) -> int:
+    parts = opcode.split(".")
+    return next((size for name, size in _SASS_BYTES if name in parts), 4)
+
+
+def _sass_operations(opcode: str) -> int:
+    """Of one warp; 0 where the shape stands in a descriptor (Blackwell)."""
+    found = _SASS_SHAPE.search(opcode)
+    if found is None:
+        return 0
+    if found["packed"]:
+        return 2 * _PACKED[found["packed"]]
+    shared_by = 4 if _WARPGROUP.match(opcode) else 1
+    return 2 * int(found["m"]) * int(found["n"]) * int(found["k"]) // shared_by
 
 
 def amd_registers(text: str) -> tuple[int, int]:
@@ -62,7 +95,27 @@ def amd_instructions(text: str) -> Instructions:
         vector_loads=sum(o.endswith(("dwordx4", "b128")) and not _to_shared(o, rest) for o, rest in loads),
         async_copies=sum(_to_shared(o, rest) for o, rest in loads),
         local_memory=sum(o.startswith(("scratch_load", "scratch_store")) for o, _ in found),
+        tensor_operations=sum(_gcn_operations(o) for o, _ in found if o.startswith(("v_mfma", "v_smfma"))),
+        load_store=sum(bool(_GCN_MEMORY.match(o)) for o, _ in found),
+        global_bytes=sum(_gcn_bytes(o) for o, _ in found if _GCN_GLOBAL.match(o)),
     )
+
+
+def _gcn_bytes(opcode: str) -> int:
+    found = _GCN_BYTES.search(opcode)
+    if found is None:
+        return 4
+    if found["dwords"]:
+        return 4 * int(found[2])
+    return int(found[4]) // 8 if found["bits"] else 1 if found["byte"] else 2
+
+
+def _gcn_operations(opcode: str) -> int:
+    found = _GCN_SHAPE.search(opcode)
+    if found is None:
+        return 0
+    m, n, k, blocks = (int(size or 1) for size in found.groups())
+    return 2 * m * n * k * blocks
 
 
 def residency(resources: Resources, gpu: Gpu, grid: Sequence[int]) -> Residency:

@@ -14,6 +14,10 @@ class Instructions(Record):
     vector_loads: int = Field(description="global loads of 16 bytes a thread")
     async_copies: int = Field(description="global to shared memory past the registers")
     local_memory: int = Field(description="loads and stores of spilled registers and local arrays")
+    warpgroup: int = Field(0, description="of tensor_core: those that four warps issue together (HGMMA, UTCMMA)")
+    tensor_operations: int = Field(0, description="of one warp, each instruction once; 0 where no shape is told")
+    load_store: int = Field(0, description="loads, stores and atomics of global, shared and local memory; shuffles")
+    global_bytes: int = Field(0, description="loaded and stored in global memory by a thread, each instruction once")
 
 
 class Resources(Record):
@@ -28,6 +32,13 @@ class Resources(Record):
     instructions: Instructions
 
 
+class TensorUse(Record):
+    """A tensor that a launch is given; how much of it the kernel touches is not known."""
+
+    storage: int = Field(description="number of its memory, by first use in the workload: views share it")
+    bytes: int
+
+
 class CompiledKernel(Record):
     """One launch on one workload, in one of its configurations, as it fits on the device."""
 
@@ -40,6 +51,8 @@ class CompiledKernel(Record):
     blocks_per_multiprocessor: int = Field(description="resident at once; 0 where the kernel can't be launched")
     occupancy: float = Field(description="resident warps over the most that the device holds, 0 to 1")
     waves: float | None = Field(description="blocks over those that are resident at once; None where none can be")
+    tensors: tuple[TensorUse, ...] = Field((), description="empty where they aren't known")
+    code: str = Field("", description="digest of the code, without the places in the source; empty where not known")
     diagnostics: tuple[Diagnostic, ...] = Field((), description="what exceeds the device")
 
 

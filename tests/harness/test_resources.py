@@ -52,13 +52,42 @@ def needs(registers: int = 32, shared: int = 0, warps: int = 4) -> Resources:
 def test_nvidia_output_is_read() -> None:
     assert nvidia_registers(USAGE) == (168, 24)
     assert nvidia_instructions(SASS) == Instructions(
-        total=8, tensor_core=2, vector_loads=1, async_copies=2, local_memory=1
-    )
+        total=8, tensor_core=2, vector_loads=1, async_copies=2, local_memory=1, warpgroup=1,
+        tensor_operations=2 * 64 * 128 * 16 // 4 + 2 * 16 * 8 * 16, load_store=4, global_bytes=16 + 4 + 16,
+    )  # fmt: skip
 
 
 def test_amdgcn_text_is_read() -> None:
     assert amd_registers(GCN) == (104, 16)
-    assert amd_instructions(GCN) == Instructions(total=6, tensor_core=1, vector_loads=1, async_copies=1, local_memory=1)
+    assert amd_instructions(GCN) == Instructions(
+        total=6, tensor_core=1, vector_loads=1, async_copies=1, local_memory=1,
+        tensor_operations=2 * 32 * 32 * 8, load_store=3, global_bytes=16 + 4,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("opcode", "operations", "size"),
+    [
+        ("HMMA.1688.F32.TF32", 2048, 0), ("QGMMA.64x256x32.F32.E4M3.E4M3", 262144, 0), ("UTCHMMA", 0, 0),
+        ("LDG.E.U16", 0, 2), ("STG.E.64", 0, 8), ("LDG.E.ENL2.256", 0, 32), ("LDG.E.U8.CONSTANT", 0, 1),
+    ],
+)  # fmt: skip
+def test_an_nvidia_opcode_says_how_much_it_does(opcode: str, operations: int, size: int) -> None:
+    found = nvidia_instructions(f"        /*0000*/                   {opcode} R4, R8, R10, R4 ;")
+    assert (found.tensor_operations, found.global_bytes) == (operations, size)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "operations", "size"),
+    [
+        ("v_mfma_f32_16x16x4_4b_f32", 2 * 16 * 16 * 4 * 4, 0), ("global_load_b128", 0, 16),
+        ("buffer_store_dwordx2", 0, 8), ("global_load_ushort", 0, 2), ("flat_load_dword", 0, 4),
+        ("buffer_load_ubyte", 0, 1), ("ds_read_b64", 0, 0),
+    ],
+)  # fmt: skip
+def test_an_amd_opcode_says_how_much_it_does(opcode: str, operations: int, size: int) -> None:
+    found = amd_instructions(f"gemm:\n\t{opcode} v[0:3], v4, s[0:1]\n")
+    assert (found.tensor_operations, found.global_bytes) == (operations, size)
 
 
 @pytest.mark.parametrize(
