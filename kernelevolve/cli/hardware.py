@@ -48,16 +48,14 @@ def ceilings(
     as_json: AsJson = False,
 ) -> None:
     """Measure the highest bandwidth and arithmetic rates of a device, or show those measured before."""
-    from kernelevolve.hardware.ceilings import cached
-
     chosen = settings.load(file, hardware=hardware_key, threads=threads)
-    device = hardware.find(chosen.hardware)
-    device = cached(device, chosen.threads or device.cores, chosen.cache)
+    device = hardware.measured(chosen.hardware, chosen.threads, chosen.cache)
     measured = device.ceilings
     if as_json or measured is None:
         output.document(device)
         return
-    output.text(f"{device.key}, {measured.threads} threads, measured {measured.measured_at}")
+    with_threads = "" if device.device == "gpu" else f" {measured.threads} threads,"
+    output.text(f"{device.key},{with_threads} measured {measured.measured_at}")
     output.table(
         ("WORKING SET", ">READ, GB/S"),
         [(_size(b.footprint_bytes), f"{b.gbps:.1f}") for b in measured.bandwidths],

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kernelevolve.errors import UnknownNameError, UsageError
+from kernelevolve.errors import UnknownNameError
 from kernelevolve.hardware import amd, architectures, ceilings, cpu, nvidia
 from kernelevolve.schema import Hardware
 
@@ -37,8 +37,6 @@ def find(name: str | None) -> Hardware:
 
 
 def measured(name: str | None, threads: int | None, cache_dir: Path) -> Hardware:
-    """That device (or the default one) with its ceilings for so many threads, measured on first use."""
+    """That device (or the default one) with its ceilings, measured on first use; `threads` is for a CPU alone."""
     machine = find(name)
-    if machine.device != "cpu":
-        raise UsageError(f"no kernel language here runs on {machine.key}", remedy="leave --hardware out to use the CPU")
     return ceilings.cached(machine, threads or machine.cores, cache_dir)

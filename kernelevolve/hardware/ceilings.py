@@ -1,4 +1,4 @@
-"""Measured ceilings of a CPU: what the share of the roofline is a share of."""
+"""Measured ceilings of a device: what the share of the roofline is a share of."""
 
 import hashlib
 import json
@@ -6,35 +6,40 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from kernelevolve.errors import ToolchainError, UsageError
+from kernelevolve.errors import ToolchainError
+from kernelevolve.hardware.torch_build import explain
 from kernelevolve.schema import Bandwidth, Ceilings, Hardware, digest_of
 
 _log = logging.getLogger(__name__)
 
 _PROGRAM = Path(__file__).with_suffix(".cpp")
+_GPU_PROGRAM = Path(__file__).with_name("gpu_ceilings.py")
 _FLAGS = ("-O3", "-march=native", "-fopenmp")
 _LARGEST_BYTES = 512 << 20
+_GPU_SECONDS = 180.0
+"""20 s of measuring; the rest is for a cold import and a first context."""
 
 
 def measure(hardware: Hardware, threads: int) -> Ceilings:
-    """Measure read bandwidth by footprint and multiply-add rates with `threads` threads, in about 2 s.
+    """Measure read bandwidth by footprint and multiply-add rates: of a CPU with `threads` threads, in about 2 s; of a
+    GPU in about 20 s, in a process of its own.
 
     float16 and bfloat16 have a peak of their own where the CPU multiplies them natively (AVX512-FP16,
     AVX512-BF16, AMX, the half-precision vectors of ARM); elsewhere the peak of float32 stands for them, since
-    kernels convert.
-    Raises `ToolchainError` without g++, and `UsageError` for a GPU.
+    kernels convert. A GPU has `tf32` as well, and `float32` is what a kernel right to float32 can reach at most
+    (`gpu_ceilings.peaks` says how).
+    Raises `ToolchainError` without g++, or where torch can't use the GPU.
     """
-    if hardware.device != "cpu":
-        raise UsageError(
-            f"the ceilings of {hardware.key} can't be measured: only those of CPUs can",
-            remedy="choose a CPU; kernelevolve hardware list shows what is here",
-        )
+    if hardware.device == "gpu":
+        return _measure_gpu(hardware)
     with tempfile.TemporaryDirectory(prefix="kernelevolve-ceilings-") as folder:
         program = _build(Path(folder))
         largest = min(_LARGEST_BYTES, hardware.memory_bytes // 4)
@@ -42,19 +47,46 @@ def measure(hardware: Hardware, threads: int) -> Ceilings:
     return _read(text, threads)
 
 
+def _measure_gpu(hardware: Hardware) -> Ceilings:
+    command = [sys.executable, "-m", "kernelevolve.hardware.gpu_ceilings", hardware.product]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_GPU_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(
+            f"the ceilings of {hardware.key} can't be measured: no end within {_GPU_SECONDS:g} seconds",
+            remedy="the GPU is in use or hangs: check nvidia-smi or amd-smi",
+        ) from error
+    if answer.returncode != 0:
+        cause = explain(answer.stderr)
+        raise ToolchainError(f"the ceilings of {hardware.key} can't be measured: {cause.message}", remedy=cause.remedy)
+    for note in json.loads(answer.stdout).get("notes", ()):
+        _log.info("%s: %s", hardware.key, note)
+    return _read(answer.stdout, threads=1)
+
+
 def cached(hardware: Hardware, threads: int, cache_dir: Path) -> Hardware:
-    """The hardware with its ceilings, measured once for each device, thread count and toolchain.
+    """The hardware with its ceilings, measured once for each device, thread count (of a CPU) and toolchain.
 
     They are kept as JSON in `cache_dir`/ceilings. Raises as `measure` does.
     """
-    program = hashlib.sha256(_PROGRAM.read_bytes()).hexdigest()
-    identity = digest_of(hardware.model_dump(mode="json", exclude={"ceilings"}), threads, program)
-    file = cache_dir / "ceilings" / f"{hardware.key}-{threads}t-{identity[:16]}.json"
+    gpu = hardware.device == "gpu"
+    program = hashlib.sha256((_GPU_PROGRAM if gpu else _PROGRAM).read_bytes()).hexdigest()
+    with_what = [_torch_version()] if gpu else threads
+    identity = digest_of(hardware.model_dump(mode="json", exclude={"ceilings"}), with_what, program)
+    name = hardware.key if gpu else f"{hardware.key}-{threads}t"
+    file = cache_dir / "ceilings" / f"{name}-{identity[:16]}.json"
     ceilings = _load(file)
     if ceilings is None:
         ceilings = measure(hardware, threads)
         _save(file, ceilings)
     return hardware.model_copy(update={"ceilings": ceilings})
+
+
+def _torch_version() -> str | None:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
 
 
 def _build(folder: Path) -> Path:
