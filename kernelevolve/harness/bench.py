@@ -7,14 +7,19 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from kernelevolve.errors import JudgeError, TargetError
+from kernelevolve.harness.access import Access
 from kernelevolve.harness.arena import Arena
 from kernelevolve.harness.correctness import compare
 from kernelevolve.harness.oracle import Oracle
-from kernelevolve.harness.runner import Runner, RunnerFailed, baseline_program
+from kernelevolve.harness.programs import baseline_program
+from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.timing import Side
 from kernelevolve.languages.cpp import compiler
-from kernelevolve.schema import BaselineTime, Limits, Target, TimingPlan, Workload
+from kernelevolve.languages.triton import triton_version
+from kernelevolve.schema import BaselineTime, Hardware, Limits, Target, TimingPlan, Workload
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +34,17 @@ HOPELESS = 4.0
 class Bench:
     """An arena with the baselines in a process of their own."""
 
-    def __init__(self, target: Target, workloads: tuple[Workload, ...], threads: int, cache_dir: Path) -> None:
+    def __init__(
+        self, target: Target, workloads: tuple[Workload, ...], threads: int, cache_dir: Path, *, access: Access
+    ) -> None:
         self.target = target
         self.workloads = workloads
         self._folder = tempfile.TemporaryDirectory(prefix="kernelevolve-judge-")
         self.rng = random.SystemRandom()
         folder = Path(self._folder.name)
-        self.arena = Arena(target, workloads, Oracle(target, folder, self.rng.getrandbits(60)))
+        self.access = access
+        oracle = Oracle(target, folder, self.rng.getrandbits(60), access.torch_device)
+        self.arena = Arena(target, workloads, oracle, access)
         device = workloads[0].device
         self._names = [b.name for b in target.baselines if device in b.devices]
         self._threads = threads
@@ -58,7 +67,7 @@ class Bench:
             (folder / "baselines.py").write_text(self.target.files["baselines.py"])
             functions = [(b.name, b.compiled) for b in self.target.baselines if b.name in self._names]
             runner = Runner(
-                baseline_program(folder, functions, self._threads, self._cache_dir),
+                baseline_program(folder, functions, self._threads, self._cache_dir, self.access),
                 self.arena,
                 BASELINE_LIMITS,
             )
@@ -84,13 +93,12 @@ class Bench:
 
     def verify(self, runner: Runner, workload: int, slot: int) -> None:
         """Compare a slot's outputs with the truth. Raises `RunnerFailed`."""
+        device = self.access.torch_device  # where outputs are copies, they are compared where the truth lies
+        outputs = {name: value.to(device) for name, value in runner.answer(workload, slot).items()}
+        inputs = {name: value.to(device) for name, value in self.arena.inputs(workload, slot).items()}
         found = compare(
-            self.target,
-            self.workloads[workload],
-            self.arena.inputs(workload, slot),
-            runner.outputs.read(workload, slot),
-            self.arena.truths[workload][slot],
-        )
+            self.target, self.workloads[workload], inputs, outputs, self.arena.truths[workload][slot]
+        )  # fmt: skip
         if found:
             raise RunnerFailed(*found)
 
@@ -145,6 +153,12 @@ def _median(turns: list[float], what: str) -> float:
     return statistics.median(times)
 
 
-def versions() -> dict[str, str]:
+def versions(hardware: Hardware) -> dict[str, str]:
     """What the judge measures with."""
-    return {"torch": version("torch"), "tvm-ffi": version("apache-tvm-ffi"), "g++": compiler()[1]}
+    found = {"torch": version("torch"), "tvm-ffi": version("apache-tvm-ffi"), "g++": compiler()[1]}
+    if hardware.device == "gpu":
+        found["triton"] = triton_version()
+        runtime = torch.version.cuda or torch.version.hip
+        found |= {"runtime": runtime} if runtime else {}
+        found |= {"driver": hardware.driver} if hardware.driver else {}
+    return found

@@ -11,7 +11,8 @@ from kernelevolve.harness.checks import InterpreterCheck
 from kernelevolve.harness.compile_check import LIMITS, PACKAGE, write_sources
 from kernelevolve.harness.correctness import compare
 from kernelevolve.harness.oracle import Oracle
-from kernelevolve.harness.runner import Program, Runner, RunnerFailed
+from kernelevolve.harness.programs import MODULE_RUNNER, Program
+from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox, clean_environment
 from kernelevolve.languages.triton import Triton, main_file, python
 from kernelevolve.schema import Candidate, Diagnostic, Limits, Target, Uncaptured, Workload
@@ -59,9 +60,9 @@ def elements(target: Target, workload: Workload) -> int:
 
 def _program(candidate: Candidate, work: Path, gpu: Gpu, sandbox: Sandbox) -> Program:
     main = main_file(candidate.files, candidate.entry) or min(candidate.files)
-    module = "kernelevolve.harness.triton_interpreter"
+    artifact = str(work / main)
     return Program(
-        argv=(python(), "-I", "-m", module, str(work / main), candidate.entry, gpu.key),
+        argv=(python(), "-I", "-m", MODULE_RUNNER, Triton.name, artifact, candidate.entry, "shared", "cpu", gpu.key),
         environment={**clean_environment(), **_ENVIRONMENT},
         readable=(*Triton().libraries, PACKAGE, work), sandbox=sandbox,
     )  # fmt: skip

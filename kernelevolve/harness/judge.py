@@ -1,5 +1,6 @@
 """The judge: build, check, time. It never runs candidate code, and nothing a candidate writes is read as a verdict."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,13 @@ from random import Random
 
 import torch
 
+from kernelevolve.harness.access import Access, access_to
 from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.machine import Machine
+from kernelevolve.harness.programs import Program, candidate_program, module_program
 from kernelevolve.harness.roofline import profile, roofline_us
-from kernelevolve.harness.runner import Runner, RunnerFailed, candidate_program
+from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox
 from kernelevolve.harness.timing import Side, Verify, measure
 from kernelevolve.schema import (
@@ -30,20 +33,25 @@ from kernelevolve.schema import (
     Workload,
 )
 
+log = logging.getLogger(__name__)
+
 MOST_DIFFERENCES = 6
 """Numeric differences reported for one candidate; a reader needs no more to see the pattern."""
 
-LOAD_S = 20.0
+LOAD_S = {"native": 20.0, "python": 120.0}
+"""By kind of runner: one starts in milliseconds, the other imports torch."""
 
 
 class Judge:
     """Evaluates jobs one after the other; keeps what candidates have in common (inputs, answers, baselines)."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: Path, access: Access | None = None) -> None:
+        """`access`: how a device's memory is reached; None means the strongest way that the machine offers."""
         self.cache_dir = cache_dir
         self.sandbox = Sandbox.open(cache_dir)
         self.machine = Machine(cache_dir)
-        self._benches: dict[tuple[str, tuple[str, ...], int], Bench] = {}
+        self._access = access
+        self._benches: dict[tuple[str, str, tuple[str, ...], int], Bench] = {}
 
     def close(self) -> None:
         """End every process, give all memory back."""
@@ -67,12 +75,20 @@ class Judge:
         """The bench for these workloads and the target's check workloads."""
         device = job.hardware.device
         workloads = (*job.target.select(device, "check"), *timed)
-        key = (job.target.digest, tuple(w.name for w in workloads), job.threads)
+        key = (job.hardware.key, job.target.digest, tuple(w.name for w in workloads), job.threads)
+        if key in self._benches and not self._benches[key].arena.intact():
+            log.warning("the inputs were changed behind the judge's back: they are made anew")
+            self._benches.pop(key).close()
         if key not in self._benches:
             torch.set_num_threads(job.threads)
             with self.machine.shared():
-                self._benches[key] = Bench(job.target, workloads, job.threads, self.cache_dir)
+                access = self.access(job)
+                self._benches[key] = Bench(job.target, workloads, job.threads, self.cache_dir, access=access)
         return self._benches[key]
+
+    def access(self, job: Job | CalibrationJob) -> Access:
+        """How judge and runner reach the tensors. Raises `ToolchainError` where torch can't use the device."""
+        return self._access or access_to(job.hardware)
 
     def timed(self, job: Job | CalibrationJob) -> Iterator[Workload]:
         """The workloads that a job names, or all search workloads of its device."""
@@ -86,8 +102,8 @@ class Judge:
         return Environment(
             hardware_key=job.hardware.key,
             threads=job.threads,
-            versions=versions(),
-            sandbox=self.sandbox.walls,
+            versions=versions(job.hardware),
+            sandbox=(*self.sandbox.walls, *self.access(job).walls),
         )
 
 
@@ -125,13 +141,12 @@ class _Case:
         self, bench: Bench, timed: tuple[Workload, ...], built: Built
     ) -> tuple[list[Measurement], list[Diagnostic]]:
         job, judge = self._job, self._judge
-        program = candidate_program(built.artifact, job.candidate.entry, judge.sandbox, judge.cache_dir, job.threads)
-        with Runner(program, bench.arena, job.limits) as runner:
+        with Runner(self._program(bench, built), bench.arena, job.limits) as runner:
             with judge.machine.shared():
                 with self._at("load"):
-                    runner.load(LOAD_S)
+                    runner.load(LOAD_S[built.language.runner])
                 with self._at("check"):
-                    prepared = self._check(bench, runner)
+                    prepared = self._check(bench, runner, compiles_late=built.language.runner == "python")
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
@@ -144,7 +159,18 @@ class _Case:
                         profiles.append(profile(job.target, workload, job.hardware.ceilings, slots, found[0]))
         return measurements, profiles
 
-    def _check(self, bench: Bench, runner: Runner) -> dict[str, float]:
+    def _program(self, bench: Bench, built: Built) -> Program:
+        job, judge = self._job, self._judge
+        if built.language.runner == "native":
+            return candidate_program(
+                built.artifact, job.candidate.entry, judge.sandbox, judge.cache_dir, job.threads
+            )  # fmt: skip
+        return module_program(
+            built.artifact, job.candidate.entry, built.language, judge.sandbox, access=bench.access,
+            hardware=job.hardware,
+        )  # fmt: skip
+
+    def _check(self, bench: Bench, runner: Runner, *, compiles_late: bool) -> dict[str, float]:
         """Compare two inputs of every workload; microseconds of `prepare` by workload."""
         differences: list[Diagnostic] = []
         prepared = {}
@@ -153,7 +179,7 @@ class _Case:
                 prepared[workload.name] = runner.prepare(number)
             for slot in range(2):
                 runner.outputs.poison(number, slot)
-                runner.call(number, [slot])
+                runner.call(number, [slot], first=compiles_late and slot == 0)
                 try:
                     bench.verify(runner, number, slot)
                 except RunnerFailed as failure:

@@ -1,5 +1,6 @@
 """Where the tensors of a job's workloads lie in shared memory, and how a runner is told."""
 
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -87,7 +88,8 @@ def unpack(read: Callable[[int], bytes]) -> Layout:
         for _ in range(arguments):
             kind, code, bits, dimensions, value, offset, stride = _ARGUMENT.unpack(read(_ARGUMENT.size))
             shape = struct.unpack(f"<{dimensions}q", read(8 * dimensions))
-            found.append(Argument("", kind, names[code, bits], shape, value, offset, stride, 0))
+            size = math.prod(shape) * bits // 8 if kind != SCALAR else 0
+            found.append(Argument("", kind, names[code, bits], shape, value, offset, stride, size))
         anonymous = Workload(name=str(number), role="check", device="cpu", axes={})
         workloads.append(WorkloadLayout(anonymous, slots, tuple(found)))
     return Layout(tuple(workloads), input_bytes, output_bytes)

@@ -52,11 +52,11 @@ class Truth:
 class Oracle:
     """Makes inputs and knows the answers. Lives in the judge only."""
 
-    def __init__(self, target: Target, folder: Path, seed: int) -> None:
+    def __init__(self, target: Target, folder: Path, seed: int, device: str = "cpu") -> None:
         self._target = target
         self._reference = import_target_file(target, "reference.py", folder).reference
         self._make = import_target_file(target, "inputs.py", folder).make if "inputs.py" in target.files else None
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator(device).manual_seed(seed)
 
     def inputs(self, workload: Workload) -> Tensors:
         """One random set of tensor inputs, by name. Raises `TargetError` where the target's own code is wrong."""
@@ -71,7 +71,9 @@ class Oracle:
                 torch_dtype(self._target.dtype(tensor, workload)),
             )
             if tensor.name not in made:
-                made[tensor.name] = torch.randn(shape, generator=self._generator).to(dtype)
+                made[tensor.name] = torch.randn(shape, generator=self._generator, device=self._generator.device).to(
+                    dtype
+                )
             found = made[tensor.name]
             if tuple(found.shape) != shape or found.dtype != dtype:
                 raise TargetError(

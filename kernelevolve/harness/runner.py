@@ -6,24 +6,17 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from kernelevolve.harness.arena import Arena, Outputs
+import torch
+
+from kernelevolve.harness.arena import Arena
 from kernelevolve.harness.layout import COMMAND
-from kernelevolve.harness.sandbox import (
-    STATUS,
-    Sandbox,
-    check_walls,
-    clean_environment,
-    native_tool,
-    openmp_environment,
-)
-from kernelevolve.languages.cpp import Cpp
+from kernelevolve.harness.outputs import Outputs
+from kernelevolve.harness.programs import Program
+from kernelevolve.harness.sandbox import STATUS, check_walls
 from kernelevolve.schema import Cheat, Crash, Diagnostic, LimitExceeded, Limits, Raised
 
 log = logging.getLogger(__name__)
@@ -37,55 +30,12 @@ class RunnerFailed(Exception):  # noqa: N818 - a candidate's failure, caught by 
         self.diagnostics = diagnostics
 
 
-@dataclass(frozen=True)
-class Program:
-    """What a runner executes, and what it may see and use."""
-
-    argv: tuple[str, ...]
-    environment: dict[str, str]
-    readable: tuple[Path, ...] = ()
-    sandbox: Sandbox | None = None
-    """None for our own code (baselines)"""
-
-
-def candidate_program(artifact: Path, entry: str, sandbox: Sandbox, cache_dir: Path, threads: int) -> Program:
-    """The native runner around a shared object."""
-    runner = native_tool("runner", cache_dir)
-    return Program(
-        argv=(str(runner), str(artifact), entry),
-        environment=dict(clean_environment(threads)),
-        readable=(runner, artifact, *Cpp().libraries),
-        sandbox=sandbox,
-    )
-
-
-def baseline_program(folder: Path, functions: Sequence[tuple[str, bool]], threads: int, cache_dir: Path) -> Program:
-    """The Python runner around a target's baselines (name, whether to compile it), which are trusted."""
-    named = [f"{name}:{'compiled' if compiled else 'eager'}" for name, compiled in functions]
-    environment = {
-        **os.environ,
-        **openmp_environment(threads),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "inductor"),
-        # An eager operation's temporaries must not pay page faults in every call: keep them on the heap.
-        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-        "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
-    }
-    argv = (
-        sys.executable,
-        "-m",
-        "kernelevolve.harness.pyrunner",
-        str(folder / "baselines.py"),
-        str(threads),
-        *named,
-    )
-    return Program(argv=argv, environment=environment)
-
-
 class Runner:
     """One runner process over an arena. Use as a context manager; leaving kills the whole group."""
 
     def __init__(self, program: Program, arena: Arena, limits: Limits) -> None:
-        self.outputs = Outputs(arena.layout)
+        self.outputs = Outputs(arena.layout, arena.access)
+        self._copies = arena.access.memory == "copied"
         self.has_prepare = False
         self._arena = arena
         self._limits = limits
@@ -109,9 +59,10 @@ class Runner:
         argv = [*program.argv, *map(str, passed)]
         if program.sandbox is not None:
             shared = self._arena.layout.input_bytes + self._arena.layout.output_bytes
+            memory = None if program.devices else self._limits.memory_bytes + shared
             argv = program.sandbox.command(
-                argv, self._limits, seconds=600.0, memory_bytes=self._limits.memory_bytes + shared,
-                readable=program.readable, status=status_write, errors=errors_write, uid=program.sandbox.user(),
+                argv, self._limits, seconds=600.0, memory_bytes=memory, readable=program.readable,
+                devices=program.devices, status=status_write, errors=errors_write, uid=program.sandbox.user(),
             )  # fmt: skip
             passed += [status_write, errors_write]
         process = subprocess.Popen(
@@ -129,19 +80,56 @@ class Runner:
 
     def prepare(self, workload: int) -> float:
         """Let the candidate repack the constants; microseconds that it took. Raises `RunnerFailed`."""
-        return self._command(b"p", workload, (), 0, self._limits.call_s)
+        return self._command(b"p", workload)
 
-    def call(self, workload: int, slots: Sequence[int], function: int = 0) -> float:
-        """Call once for each slot, in order; microseconds from telling it to hearing back. Raises `RunnerFailed`."""
-        return self._command(b"c", workload, slots, function, self._limits.call_s)
+    def call(
+        self, workload: int, slots: Sequence[int], function: int = 0, *, graph: bool = False, first: bool = False
+    ) -> float:
+        """Call once for each slot, in order; microseconds from telling it to hearing back. Raises `RunnerFailed`.
 
-    def _command(self, operation: bytes, workload: int, slots: Sequence[int], function: int, seconds: float) -> float:
+        `graph`: replay what `capture` has captured. `first`: kernels may be compiled meanwhile, which takes longer.
+        """
+        if self._copies:
+            self._command(b"u", workload, slots)
+        self.outputs.ready()
+        seconds = self._limits.call_s + (self._limits.build_s if first else 0.0)
+        return self._command(b"g" if graph else b"c", workload, slots, function, seconds)
+
+    def capture(self, workload: int, function: int = 0) -> None:
+        """Capture the workload's calls, to be replayed. Raises `RunnerFailed`."""
+        self._command(b"k", workload, (), function)
+
+    def answer(self, workload: int, slot: int) -> dict[str, torch.Tensor]:
+        """The outputs of a slot as they are now, by name. Raises `RunnerFailed`."""
+        if self._copies:
+            self._command(b"d", workload, (slot,))
+        elif self.outputs.changed_since(workload, slot):
+            raise RunnerFailed(
+                Cheat(
+                    message="the outputs changed after the call had returned",
+                    advice="return when the work is done: the runner waits for every stream of the device",
+                    name="unfinished work",
+                    workload=self._name(workload),
+                )
+            )
+        return self.outputs.read(workload, slot)
+
+    def _command(
+        self,
+        operation: bytes,
+        workload: int,
+        slots: Sequence[int] = (),
+        function: int = 0,
+        seconds: float | None = None,
+    ) -> float:
         if select.select([self._answers], [], [], 0)[0]:
             self._refuse_unasked(workload)
         message = COMMAND.pack(operation, function, workload, 0, len(slots)) + bytes(slots)
         started = time.perf_counter_ns()
         self._send(message)
-        self._answer(seconds, workload)
+        self._answer(self._limits.call_s if seconds is None else seconds, workload)
+        if operation in (b"c", b"g"):
+            self.outputs.settle(workload, slots[-1])
         return (time.perf_counter_ns() - started) / 1e3
 
     def _refuse_unasked(self, workload: int) -> None:

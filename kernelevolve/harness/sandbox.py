@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 
 from kernelevolve.errors import JudgeError, ToolchainError
-from kernelevolve.languages.cpp import compiler, ffi_folder
+from kernelevolve.languages.cpp import compiler
+from kernelevolve.languages.cxx import ffi_folder
 from kernelevolve.schema import Limits, digest_of
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,10 @@ class Sandbox:
         limits: Limits,
         *,
         seconds: float,
-        memory_bytes: int,
+        memory_bytes: int | None,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
+        devices: Sequence[Path] = (),
         cwd: Path = Path("/"),
         errors: int,
         status: int | None = None,
@@ -89,11 +91,13 @@ class Sandbox:
     ) -> list[str]:
         """The command line that runs `argv` inside the walls; `seconds` of CPU time a core.
 
+        `memory_bytes` of address space, None for any; `devices` are the device nodes that it may open.
         To the descriptor `errors` goes what kept a wall from being raised (the program itself never has it), to
         `status` the program's process id.
         """
         cores = os.cpu_count() or 1
-        line = [str(self.launcher), "--memory", str(memory_bytes), "--cpu", str(int(seconds * cores) + 1)]
+        line = [str(self.launcher), "--cpu", str(int(seconds * cores) + 1)]
+        line += ["--memory", str(memory_bytes)] if memory_bytes is not None else []
         line += [
             "--file-size",
             str(limits.file_bytes),
@@ -108,6 +112,7 @@ class Sandbox:
             line.append("--namespaces")
             line += [part for path in _outside_system(readable) for part in ("--ro", str(path))]
             line += [part for path in writable for part in ("--rw", str(path))]
+            line += [part for path in devices for part in ("--device", str(path))]
         if uid is not None:
             line += ["--uid", str(uid)]
         if status is not None:

@@ -41,6 +41,8 @@ class Side:
     slots: int
     verify: Verify | None = None
     """compares a slot's outputs after a turn; None for baselines, which are checked beforehand"""
+    graph: bool = False
+    """replay captured calls"""
     batch: int = 2
     repeats: int = 1
     kernel_us: float = 0.0
@@ -52,7 +54,7 @@ class Side:
         """Poison, call, and the microseconds until it was back."""
         for slot in slots:
             self.runner.outputs.poison(self.workload, slot)
-        took = self.runner.call(self.workload, slots, self.function)
+        took = self.runner.call(self.workload, slots, self.function, graph=self.graph)
         self.kernel_us += took
         return took
 

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelevolve.errors import JudgeError
-from kernelevolve.harness.arena import CHECK_SLOTS, MOST_SLOTS, Arena, Outputs, slot_count
+from kernelevolve.harness.arena import CHECK_SLOTS, MOST_SLOTS, Arena, slot_count
 from kernelevolve.harness.layout import ALIGNMENT, CONSTANT, INPUT, OUTPUT, SCALAR, Layout, lay_out, unpack
 from kernelevolve.harness.oracle import Oracle
+from kernelevolve.harness.outputs import Outputs
 from kernelevolve.schema import (
     DTYPE_BYTES,
     Baseline,

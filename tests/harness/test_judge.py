@@ -33,7 +33,7 @@ from kernelevolve.schema import (
 )
 from kernelevolve.testing.records import a_hardware
 
-QUICK = TimingPlan(confidence=0.9, min_pairs=4, max_pairs=4, turn_us=2000.0)
+QUICK = TimingPlan(confidence=0.9, min_pairs=4, max_pairs=40, half_width=1.0, turn_us=2000.0, seconds=20.0)
 SEARCH = ["cpu-64x512", "cpu-16x512"]
 
 Evaluate = Callable[..., Passed | Failed]

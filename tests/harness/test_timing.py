@@ -144,7 +144,8 @@ class ReplayedRunner:
         self.batches: list[list[int]] = []
         self._call, self._round_trip = call, round_trip
 
-    def call(self, _workload: int, slots: Sequence[int], _function: int) -> float:
+    def call(self, _workload: int, slots: Sequence[int], _function: int, *, graph: bool) -> float:
+        assert not graph
         assert self.running, "a runner that is held still can't be called"
         poisoned, self.outputs.poisoned = self.outputs.poisoned, []
         assert poisoned == list(slots), "every output holds poison before it is written"
@@ -238,9 +239,9 @@ def test_the_idle_side_is_held_still() -> None:
     class Watchful(ReplayedRunner):
         other: ReplayedRunner
 
-        def call(self, workload: int, slots: Sequence[int], function: int) -> float:
+        def call(self, workload: int, slots: Sequence[int], function: int, *, graph: bool) -> float:
             assert not self.other.running
-            return super().call(workload, slots, function)
+            return super().call(workload, slots, function, graph=graph)
 
     one, two = Watchful(lambda _: 100.0), Watchful(lambda _: 100.0)
     one.other, two.other = two, one

@@ -1,13 +1,14 @@
 // Raises walls around itself, then becomes the program that it is given:
 //
-//   walls [--namespaces] [--uid N] [--ro PATH]... [--rw PATH]... [--cwd PATH] [--status FD] [--errors FD]
-//         [--memory BYTES] [--cpu SECONDS] [--file-size BYTES] [--processes N] -- program [argument]...
+//   walls [--namespaces] [--uid N] [--ro PATH]... [--rw PATH]... [--device PATH]... [--cwd PATH] [--status FD]
+//         [--errors FD] [--memory BYTES] [--cpu SECONDS] [--file-size BYTES] [--processes N] -- program [argument]...
 //
 // With --namespaces the program sees the system's libraries, the named folders and an empty /tmp, nothing else of
 // the file system, and no other process, network or IPC object. A wall that can't be raised is an error (exit 125),
 // never skipped: whoever calls has tried first what works here. What went wrong is written to --errors, which the
 // program never has, so that it can't say the same. With --status the program's pid, as the caller sees it, is written
-// to that descriptor before the program starts.
+// to that descriptor before the program starts. With --device it sees that device node, and beside it /sys (read-only)
+// and a /proc of its own processes, where drivers look for what the machine has.
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -35,7 +36,7 @@ int errors = STDERR_FILENO;
 struct Options {
   bool namespaces = false;
   uid_t uid = 0;  // 0: keep
-  std::vector<std::string> readable, writable;
+  std::vector<std::string> readable, writable, devices;
   std::string folder = "/";
   int status = -1;
   std::vector<std::pair<int, rlim_t>> limits;
@@ -100,6 +101,8 @@ void enter_own_root(const Options& options) {
     else if (access(path, F_OK) == 0) places.push_back({path, open(path, O_PATH | O_CLOEXEC), false});
   }
   for (const auto& path : options.readable) places.push_back({path, open(path.c_str(), O_PATH | O_CLOEXEC), false});
+  for (const auto& path : options.devices) places.push_back({path, open(path.c_str(), O_PATH | O_CLOEXEC), true});
+  if (!options.devices.empty()) places.push_back({"/sys", open("/sys", O_PATH | O_CLOEXEC), false});
   for (const auto& path : options.writable) places.push_back({path, open(path.c_str(), O_PATH | O_CLOEXEC), true});
   const std::string root = "/tmp";  // covered in this namespace alone, after everything was opened
   check(mount("tmpfs", root.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "size=256m,mode=755") == 0, "tmpfs");
@@ -109,6 +112,10 @@ void enter_own_root(const Options& options) {
     check(place.fd >= 0, "open " + place.path);
     show(root, place.path, place.fd, place.writable);
     close(place.fd);
+  }
+  if (!options.devices.empty()) {
+    mkdir((root + "/proc").c_str(), 0755);
+    check(mount("proc", (root + "/proc").c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0, "proc");
   }
   mkdir((root + "/tmp").c_str(), 0755);
   check(chmod((root + "/tmp").c_str(), 01777) == 0, "chmod /tmp");
@@ -153,6 +160,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--uid") options.uid = std::strtoul(value, nullptr, 10);
     else if (flag == "--ro") options.readable.push_back(value);
     else if (flag == "--rw") options.writable.push_back(value);
+    else if (flag == "--device") options.devices.push_back(value);
     else if (flag == "--cwd") options.folder = value;
     else if (flag == "--status") options.status = std::atoi(value);
     else if (flag == "--errors") fcntl(errors = std::atoi(value), F_SETFD, FD_CLOEXEC);

@@ -1,0 +1,118 @@
+"""What runners execute: the native one, and Python around modules and baselines."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from kernelevolve.harness.access import HOST, Access
+from kernelevolve.harness.sandbox import Sandbox, clean_environment, native_tool, openmp_environment
+from kernelevolve.languages import Language
+from kernelevolve.languages.cpp import Cpp
+from kernelevolve.languages.triton import python
+from kernelevolve.schema import Hardware
+
+MODULE_RUNNER = "kernelevolve.harness.module_runner"
+"""Holds candidates that Python loads."""
+
+_CACHES = {"TRITON_CACHE_DIR": "/tmp/triton", "XDG_CACHE_HOME": "/tmp/cache"}
+"""Where a candidate's compilers may write: its own empty /tmp."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a runner executes, and what it may see and use."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    readable: tuple[Path, ...] = ()
+    devices: tuple[Path, ...] = ()
+    """device nodes; with any, the address space isn't bounded, since a device's memory counts there"""
+    sandbox: Sandbox | None = None
+    """None for our own code (baselines)"""
+
+
+def candidate_program(artifact: Path, entry: str, sandbox: Sandbox, cache_dir: Path, threads: int) -> Program:
+    """The native runner around a shared object."""
+    runner = native_tool("runner", cache_dir)
+    return Program(
+        argv=(str(runner), str(artifact), entry),
+        environment=dict(clean_environment(threads)),
+        readable=(runner, artifact, *Cpp().libraries),
+        sandbox=sandbox,
+    )
+
+
+def module_program(
+    artifact: Path, entry: str, language: Language, sandbox: Sandbox, *, access: Access, hardware: Hardware
+) -> Program:
+    """The Python runner around an artifact that Python loads."""
+    gpu = hardware.key if access.interpreted else "-"
+    arguments = (language.name, str(artifact), entry, access.memory, access.torch_device, gpu)
+    argv, readable = python_command(MODULE_RUNNER, *arguments)
+    environment = {**clean_environment(1), **_CACHES}
+    folders: tuple[Path, ...] = ()
+    if access.interpreted:
+        environment["TRITON_INTERPRET"] = "1"
+    else:
+        folders = driver_folders()
+        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
+    return Program(
+        argv=argv, environment=environment, readable=(*readable, *language.libraries, artifact.parent, *folders),
+        devices=() if access.interpreted else device_nodes(), sandbox=sandbox,
+    )  # fmt: skip
+
+
+def python_command(module: str, *arguments: str) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """A command line that runs a module of ours in isolated mode, and the folders that it has to read.
+
+    The search path is handed on: isolated mode (-I) leaves out PYTHONPATH, which is how we may have been found.
+    """
+    path = [str(Path(entry).resolve()) for entry in sys.path if entry and Path(entry).is_dir()]
+    start = f"import sys; sys.path[:] = {path!r}; import runpy; runpy.run_module({module!r}, None, '__main__', True)"
+    package = Path(__file__).resolve().parents[1]
+    prefixes = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve())
+    folders = [Path(entry) for entry in path if not Path(entry).is_relative_to(package.parent)]
+    return (python(), "-I", "-c", start, *arguments), tuple(dict.fromkeys((*prefixes, *folders, package)))
+
+
+def baseline_program(
+    folder: Path, functions: Sequence[tuple[str, bool]], threads: int, cache_dir: Path, access: Access = HOST
+) -> Program:
+    """The Python runner around a target's baselines (name, whether to compile it), which are trusted."""
+    named = [f"{name}:{'compiled' if compiled else 'eager'}" for name, compiled in functions]
+    environment = {
+        **os.environ,
+        **openmp_environment(threads),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "inductor"),
+        # An eager operation's temporaries must not pay page faults in every call: keep them on the heap.
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    }
+    argv = (
+        sys.executable,
+        "-m",
+        "kernelevolve.harness.pyrunner",
+        str(folder / "baselines.py"),
+        str(threads),
+        access.memory,
+        access.torch_device,
+        *named,
+    )
+    return Program(argv=argv, environment=environment)
+
+
+def device_nodes(root: Path = Path("/dev")) -> tuple[Path, ...]:
+    """The nodes through which a process reaches GPUs."""
+    patterns = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "kfd", "dri/renderD*")
+    return tuple(sorted(path for pattern in patterns for path in root.glob(pattern)))
+
+
+@cache
+def driver_folders(maps: Path = Path("/proc/self/maps")) -> tuple[Path, ...]:
+    """Where the GPU driver's libraries lie: torch has loaded them into this process."""
+    loaded = {Path(line.split()[-1]) for line in maps.read_text().splitlines() if "/" in line}
+    drivers = ("libcuda.so", "libnvidia-", "libhsa-runtime")
+    return tuple(sorted({path.parent for path in loaded if path.name.startswith(drivers)}))
