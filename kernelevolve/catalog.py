@@ -39,7 +39,12 @@ def _singular(kind: str) -> str:
 
 
 LANGUAGES = Catalog(
-    "languages", {"cpp": "kernelevolve.languages.cpp:Cpp", "triton": "kernelevolve.languages.triton:Triton"}
+    "languages",
+    {
+        "cpp": "kernelevolve.languages.cpp:Cpp",
+        "cuda": "kernelevolve.languages.cuda:Cuda",
+        "triton": "kernelevolve.languages.triton:Triton",
+    },
 )
 EXECUTORS = Catalog("executors", {"local": "kernelevolve.executors.local:LocalExecutor"})
 PROPOSERS = Catalog("proposers", {"tuner": "kernelevolve.proposers.tuner:Tuner"})

@@ -9,6 +9,7 @@
         without_entry = {"main.mine": ...}
         ill_formed_tunable = {"main.mine": ...}
 
+Whether its kernels compute is another class, so that it can be asked where there is a device: `ComputingContract`.
 A fixture `cache_dir` (a folder for builds, best kept for the whole session) comes from your conftest.py.
 """
 
@@ -41,8 +42,9 @@ class LanguageContract:
     ill_formed_tunable: ClassVar[dict[str, str]]
     """files whose declaration of a tunable can't be read"""
     hardware: ClassVar[Hardware] = a_hardware()
-    device: ClassVar[str] = "cpu"
-    """where the tensors of a call lie, by torch's name"""
+    """what it is built for; it needn't be here"""
+    other_architecture: ClassVar[str] = "another"
+    """of hardware that it can be built for too"""
 
     def build(self, candidate: Candidate, cache_dir: Path) -> Built | BuildFailed:
         """What the harness makes of a candidate."""
@@ -110,19 +112,16 @@ class LanguageContract:
         """The same plan for the same machine, another fingerprint for another one."""
         plan = self.language.build_plan(self.good, self.hardware)
         assert plan == self.language.build_plan(self.good, self.hardware)
-        other = self.hardware.model_copy(update={"architecture": "another"})
+        other = self.hardware.model_copy(update={"architecture": self.other_architecture})
         assert plan.fingerprint != self.language.build_plan(self.good, other).fingerprint
 
-    def test_a_good_kernel_builds_loads_and_computes(self, cache_dir: Path) -> None:
-        """In this process, as a serving one does it."""
+    def test_a_good_kernel_builds_and_loads(self, cache_dir: Path) -> None:
+        """In this process, as a serving one does it; without the device that it is for."""
         built = self.build(self.good, cache_dir)
         assert isinstance(built, Built), built
         loaded = self.language.load(built.artifact)
+        assert callable(loaded.run)
         assert loaded.prepare is None
-        x = torch.arange(1000, dtype=torch.float32, device=self.device)
-        y = torch.full_like(x, -1)
-        loaded.run(x, y)
-        assert torch.equal(y, 2 * x)
 
     def test_a_broken_kernel_is_diagnosed_at_its_line(self, cache_dir: Path) -> None:
         """As a value, with something to do about it."""
@@ -150,3 +149,26 @@ class LanguageContract:
                 artifact.write_bytes(content)
             with pytest.raises(ToolchainError, match=name):
                 self.language.load(artifact)
+
+
+class ComputingContract:
+    """What a kernel gives on its device. Mark the class `gpu` where that is what it needs."""
+
+    language: ClassVar[Language]
+    good: ClassVar[Candidate]
+    """as in `LanguageContract`"""
+    device: ClassVar[str] = "cpu"
+    """where the tensors of a call lie, by torch's name"""
+
+    def present(self) -> Hardware:
+        """The device of this machine that it is built for."""
+        return a_hardware()
+
+    def test_a_good_kernel_computes(self, cache_dir: Path) -> None:
+        """Every element, into an output that the caller has allocated."""
+        built = build(self.good, self.present(), Limits(), cache_dir)
+        assert isinstance(built, Built), built
+        x = torch.arange(1000, dtype=torch.float32, device=self.device)
+        y = torch.full_like(x, -1)
+        self.language.load(built.artifact).run(x, y)
+        assert torch.equal(y, 2 * x)

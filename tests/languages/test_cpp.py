@@ -4,11 +4,11 @@ import pytest
 
 from kernelevolve.errors import UsageError
 from kernelevolve.languages.cpp import Cpp
-from kernelevolve.testing.language_contract import LanguageContract
+from kernelevolve.testing.language_contract import ComputingContract, LanguageContract
 from kernelevolve.testing.records import SOURCE, a_candidate
 
 
-class TestCpp(LanguageContract):
+class TestCpp(LanguageContract, ComputingContract):
     language = Cpp()
     good = a_candidate(tunables={})
     broken = a_candidate(files={"main.cpp": SOURCE.replace("from[i];", "from[i]")})
