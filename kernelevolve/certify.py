@@ -13,6 +13,7 @@ from kernelevolve.schema import (
     Evaluation,
     Failed,
     Job,
+    Passed,
     Provenance,
     Refused,
     Run,
@@ -40,6 +41,9 @@ def outcome(best: Candidate, run: Run, evaluation: Evaluation) -> Entry | Refuse
             candidate=best.digest, reason="failed", message=f"failed at the stage {evaluation.stage}: {said}",
             evaluation=evaluation,
         )  # fmt: skip
+    if not isinstance(evaluation, Passed):
+        message = "it was triaged and not measured: an estimate certifies nothing"
+        return Refused(candidate=best.digest, reason="failed", message=message, evaluation=evaluation)
     boxes = domain(evaluation.measurements)
     if not boxes:
         return Refused(

@@ -30,7 +30,7 @@ from kernelevolve.cli.progress import follow
 from kernelevolve.cli.runs import write_report
 from kernelevolve.cli.summary import most_frequent_baseline
 from kernelevolve.errors import UsageError
-from kernelevolve.schema import Candidate, Entry, Evaluation, Parent, Passed, Refused, Run
+from kernelevolve.schema import Candidate, Entry, Evaluation, Failed, Parent, Passed, Refused, Run
 from kernelevolve.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, object]:
     """What `eval --json` prints."""
     return {
         "outcome": evaluation.outcome,
-        "stage": None if isinstance(evaluation, Passed) else evaluation.stage,
+        "stage": evaluation.stage if isinstance(evaluation, Failed) else None,
         "candidate": evaluation.candidate,
         "diagnostics": evaluation.diagnostics,
         "measurements": evaluation.measurements if isinstance(evaluation, Passed) else (),
@@ -215,7 +215,7 @@ def _tell_evaluation(evaluation: Evaluation) -> None:
     if isinstance(evaluation, Passed):
         output.text(f"passed: {formats.speedup(evaluation)} over the fastest baseline")
         output.measurements(evaluation.measurements)
-    else:
+    elif isinstance(evaluation, Failed):
         output.text(f"failed at {evaluation.stage}")
     for finding in evaluation.diagnostics:
         output.text(f"{finding.kind}: {finding.message}")

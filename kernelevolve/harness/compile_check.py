@@ -81,7 +81,7 @@ def _kernel(launch: Launch, gpu: Gpu) -> CompiledKernel:
     return CompiledKernel(
         workload=launch.workload, launch=launch.number, kernel=launch.kernel, grid=launch.grid,
         configuration=launch.configuration, resources=launch.resources, blocks_per_multiprocessor=resident.blocks,
-        occupancy=resident.occupancy, waves=resident.waves,
+        occupancy=resident.occupancy, waves=resident.waves, tensors=launch.tensors, code=launch.code,
         diagnostics=excess(launch.resources, gpu, launch.grid, f"{launch.kernel} ({values})"),
     )  # fmt: skip
 

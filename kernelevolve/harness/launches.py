@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from kernelevolve.hardware.devices import Gpu
-from kernelevolve.schema import Diagnostic, Input, Record, Resources, Target, Workload
+from kernelevolve.schema import Diagnostic, Input, Record, Resources, Target, TensorUse, Workload
 
 
 class LaunchArgument(Record):
@@ -57,6 +57,8 @@ class Launch(Record):
     grid: tuple[int, int, int] = (1, 1, 1)
     configuration: dict[str, str] = Field(default_factory=dict)
     resources: Resources | None = None
+    tensors: tuple[TensorUse, ...] = ()
+    code: str = Field("", description="digest of the code, without the places in the source")
     error: Diagnostic | None = None
 
 

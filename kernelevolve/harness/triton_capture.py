@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from kernelevolve.harness.triton_device import pretending
 from kernelevolve.harness.triton_errors import of_compiler, of_launcher
 from kernelevolve.languages.base import Loaded
 from kernelevolve.languages.triton import Triton
-from kernelevolve.schema import Diagnostic, Raised, Resources
+from kernelevolve.schema import Diagnostic, Raised, Resources, TensorUse, digest_of
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -57,6 +57,8 @@ class Capture:
         self._number = -1
         self._tuning = False
         self._resources: dict[str, Resources] = {}
+        self._storages: dict[int, tuple[int, Any]] = {}
+        """address to number; a storage is kept so that no other one gets its address"""
 
     @contextmanager
     def patched(self) -> Iterator[None]:
@@ -82,6 +84,7 @@ class Capture:
     def begin(self, workload: str) -> None:
         """What comes now belongs to this workload."""
         self._workload, self._number = workload, -1
+        self._storages = {}
 
     def _compile(
         self, launch: Callable[..., Any], function: Any, args: Sequence[Any], grid: Any, keywords: dict[str, Any]
@@ -90,12 +93,14 @@ class Capture:
         # Said aloud, since a coming Triton has another default.
         keywords.setdefault("enable_fp_fusion", True)
         configuration: dict[str, str] = {}
+        tensors: tuple[TensorUse, ...] = ()
         printed = ""
         try:
             with _printing() as said:
                 try:
                     named = _arguments(function, args, keywords)
                     configuration = _constants(function, named, keywords)
+                    tensors = self._tensors(named.values())
                     sides = _sides(grid(named) if callable(grid) else grid)
                     compiled = launch(function, *args, grid=grid, warmup=True, **keywords)
                 finally:
@@ -106,8 +111,20 @@ class Capture:
             raise
         finally:
             self.seconds["compile"] += time.perf_counter() - started
-        self._file(function, sides, configuration, resources=self._inspect(compiled))
+        found = {"resources": self._inspect(compiled), "tensors": tensors, "code": _code(compiled.asm)}
+        self._file(function, sides, configuration, **found)
         return compiled
+
+    def _tensors(self, values: Iterable[Any]) -> tuple[TensorUse, ...]:
+        """The memory that a launch is given, each once; of a descriptor, that of the tensor it describes."""
+        found: dict[int, int] = {}
+        for tensor in (getattr(value, "base", value) for value in values):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                number, _ = self._storages.setdefault(storage._cdata, (len(self._storages), storage))
+                size = min(tensor.numel() * tensor.element_size(), storage.nbytes())
+                found[number] = max(size, found.get(number, 0))
+        return tuple(TensorUse(storage=number, bytes=size) for number, size in found.items())
 
     def _file(self, function: Any, grid: tuple[int, int, int], configuration: dict[str, str], **found: Any) -> None:
         launch = Launch(
@@ -140,6 +157,13 @@ def _resources(compiled: Any) -> Resources:
         registers=registers, spill_bytes=stack, shared_bytes=metadata.shared, num_warps=metadata.num_warps,
         num_stages=metadata.num_stages, num_ctas=getattr(metadata, "num_ctas", 1), instructions=instructions,
     )  # fmt: skip
+
+
+def _code(asm: Mapping[str, Any]) -> str:
+    """Digest of the assembly without comments and places in the source."""
+    text, comment = (asm["ptx"], "//") if "ptx" in asm else (asm["amdgcn"], ";")
+    lines = [line.partition(comment)[0].strip() for line in text.partition("\t.section\t.debug")[0].splitlines()]
+    return digest_of([line for line in lines if line and not line.startswith((".loc", ".file", ".Ltmp", "$L__tmp"))])
 
 
 def _tool(name: str, *arguments: str) -> str:

@@ -4,12 +4,14 @@ import random
 from collections.abc import Sequence
 
 from kernelevolve.policies.base import Plan
-from kernelevolve.schema import Change, Parent, Passed
+from kernelevolve.schema import Change, Failed, Parent, Passed
 
 
 class Population:
     """Every candidate told so far, by digest: the passed ones with their fitness, in the order of telling.
 
+    In a search without the device, those that triage let pass stand in their place. Their estimates are kept apart
+    from fitness, and rank only where nothing was measured.
     A confirmation replaces what the search had said of the same candidate, so that a lucky measurement is
     corrected, and a candidate that fails its second look is gone. Evaluations made for any other purpose,
     and confirmations of a candidate that was never told, are not filed.
@@ -18,6 +20,7 @@ class Population:
     def __init__(self) -> None:
         self._passed: dict[str, Parent] = {}
         self._fitness: dict[str, float] = {}
+        self._estimated_rate: dict[str, float] = {}
         self._failed: set[str] = set()
         self._confirmed: set[str] = set()
         self._drafts: set[str] = set()
@@ -32,13 +35,18 @@ class Population:
             return
         if outcome.candidate.lineage.change == "draft":
             self._drafts.add(digest)
-        if isinstance(evaluation, Passed):
-            self._passed[digest], self._fitness[digest] = outcome, evaluation.fitness
-            self._failed.discard(digest)
-        else:
+        self._fitness.pop(digest, None)
+        self._estimated_rate.pop(digest, None)
+        if isinstance(evaluation, Failed):
             self._passed.pop(digest, None)
-            self._fitness.pop(digest, None)
             self._failed.add(digest)
+            return
+        self._passed[digest] = outcome
+        self._failed.discard(digest)
+        if isinstance(evaluation, Passed):
+            self._fitness[digest] = evaluation.fitness
+        elif evaluation.estimated_rate is not None:
+            self._estimated_rate[digest] = evaluation.estimated_rate
 
     @property
     def passed(self) -> tuple[Parent, ...]:
@@ -47,10 +55,12 @@ class Population:
 
     @property
     def best(self) -> Parent | None:
-        """The passed candidate of the highest fitness, of equals the first told; None while none passed."""
-        if not self._passed:
-            return None
-        return self._passed[max(self._passed, key=self._fitness.__getitem__)]
+        """The passed candidate of the highest fitness, of equals the first told; None while none passed.
+
+        Where nothing was measured, the one of the highest estimated rate, or the first where nothing was estimated.
+        """
+        ranks = self._fitness or self._estimated_rate
+        return self._passed[max(ranks, key=ranks.__getitem__)] if ranks else next(iter(self.passed), None)
 
     def breed(self, rng: random.Random, changes: Sequence[Change], parent: Parent) -> Plan:
         """A change to `parent`, drawn uniformly from those that apply to it; a draft where none does.
@@ -75,4 +85,6 @@ class Population:
         if self._fitness:
             found["best_fitness"] = max(self._fitness.values())
             found["mean_fitness"] = sum(self._fitness.values()) / len(self._fitness)
+        if self._estimated_rate:
+            found["estimated_best_us"] = 1e6 / max(self._estimated_rate.values())
         return found

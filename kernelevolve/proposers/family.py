@@ -29,7 +29,9 @@ class Family:
         self.origin = origin
         """the seed's name, or the origin that the first candidate named"""
         self.passed: dict[Member, float] = {}
-        """member to its fitness"""
+        """member to what ranks it: its fitness or, where nobody measures, the rate that was estimated"""
+        self.unranked: dict[Member, None] = {}
+        """triaged without an estimate"""
         self.failed: dict[Member, Stage] = {}
         self.pending: dict[Member, None] = {}
         """proposed and not yet told, in the order of proposing"""
@@ -43,18 +45,23 @@ class Family:
     @property
     def tried(self) -> int:
         """Number of members that were proposed or told."""
-        return len(self.passed) + len(self.failed) + len(self.pending)
+        return len(self.passed) + len(self.unranked) + len(self.failed) + len(self.pending)
 
     @property
     def best(self) -> float | None:
-        """Highest fitness of a member; None while none has passed."""
+        """Highest fitness (or estimated rate) of a member; None while none has one."""
         return max(self.passed.values(), default=None)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a member passed, or was triaged and nothing found."""
+        return bool(self.passed or self.unranked)
 
     @property
     def retired(self) -> bool:
         """Whether its default and two more failed at the same stage, and no member ever passed."""
         stage = self.failed.get(self.default)
-        return not self.passed and stage is not None and [*self.failed.values()].count(stage) >= _GIVE_UP_AFTER
+        return not self.usable and stage is not None and [*self.failed.values()].count(stage) >= _GIVE_UP_AFTER
 
     @property
     def exhausted(self) -> bool:
@@ -71,7 +78,7 @@ class Family:
 
     def is_open(self, member: Member) -> bool:
         """Whether the member is new and may be possible to build."""
-        if member in self.passed or member in self.failed or member in self.pending:
+        if any(member in known for known in (self.passed, self.unranked, self.failed, self.pending)):
             return False
         return not any(_at_least(member, size) for size in self._oversized)
 
@@ -91,16 +98,22 @@ class Family:
         if any(value not in values for value, values in zip(member, self.space.values(), strict=True)):
             return
         self.pending.pop(member, None)
-        if isinstance(evaluation, Passed):
-            self.failed.pop(member, None)
-            self.passed[member] = evaluation.fitness
-            # A pass of a larger member shows that larger isn't harder here.
-            self._oversized = [size for size in self._oversized if not _at_least(member, size)]
+        if isinstance(evaluation, Failed):
+            self.passed.pop(member, None)
+            self.unranked.pop(member, None)
+            self.failed[member] = evaluation.stage
+            usable = (*self.passed, *self.unranked)
+            if _too_large(evaluation) and not any(_at_least(other, member) for other in usable):
+                self._oversized.append(member)
             return
-        self.passed.pop(member, None)
-        self.failed[member] = evaluation.stage
-        if _too_large(evaluation) and not any(_at_least(other, member) for other in self.passed):
-            self._oversized.append(member)
+        self.failed.pop(member, None)
+        rank = evaluation.fitness if isinstance(evaluation, Passed) else evaluation.estimated_rate
+        if rank is None:
+            self.unranked[member] = None
+        else:
+            self.passed[member] = rank
+        # A pass of a larger member shows that larger isn't harder here.
+        self._oversized = [size for size in self._oversized if not _at_least(member, size)]
 
     def _open(self) -> Iterator[Member]:
         """Every open member, in the order of declaration."""

@@ -111,7 +111,7 @@ class Tuner:
         found = [
             family
             for family in self._families.values()
-            if family.sources.language == language and (family in seeds or family.passed)
+            if family.sources.language == language and (family in seeds or family.usable)
             if not family.retired and not family.exhausted
         ]  # fmt: skip
         return sorted(found, key=lambda family: (-(family.best or 0.0), family.sources.family))

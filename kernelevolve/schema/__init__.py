@@ -21,6 +21,7 @@ from kernelevolve.schema.diagnostic import (
     Unsettled,
 )
 from kernelevolve.schema.entry import Box, Entry, Provenance, Refused
+from kernelevolve.schema.estimate import Estimate, EstimateParts, NoEstimate
 from kernelevolve.schema.evaluation import (
     BaselineTime,
     Calibration,
@@ -32,11 +33,13 @@ from kernelevolve.schema.evaluation import (
     Purpose,
     Stage,
     StageCosts,
+    Triaged,
     Verdict,
     evaluation_adapter,
 )
 from kernelevolve.schema.hardware import Bandwidth, Bound, Ceilings, Hardware
 from kernelevolve.schema.job import CalibrationJob, Job, Limits, TimingPlan
+from kernelevolve.schema.queue import Queue, QueueEntry
 from kernelevolve.schema.record import Record, digest_of
 from kernelevolve.schema.run import Event, EventKind, Run, RunSpec, Step
 from kernelevolve.schema.target import (
@@ -55,7 +58,7 @@ from kernelevolve.schema.target import (
     Workload,
     evaluate,
 )
-from kernelevolve.schema.triage import CompiledKernel, Instructions, Resources, Triage
+from kernelevolve.schema.triage import CompiledKernel, Instructions, Resources, TensorUse, Triage
 
 __all__ = [
     "DTYPE_BYTES",
@@ -84,6 +87,8 @@ __all__ = [
     "Entry",
     "Environment",
     "ErrorRule",
+    "Estimate",
+    "EstimateParts",
     "Evaluation",
     "Event",
     "EventKind",
@@ -99,6 +104,7 @@ __all__ = [
     "Limits",
     "Lineage",
     "Measurement",
+    "NoEstimate",
     "NumericDifference",
     "NumericRule",
     "Output",
@@ -110,6 +116,8 @@ __all__ = [
     "Proposal",
     "Provenance",
     "Purpose",
+    "Queue",
+    "QueueEntry",
     "Raised",
     "Record",
     "Refused",
@@ -122,8 +130,10 @@ __all__ = [
     "StageCosts",
     "Step",
     "Target",
+    "TensorUse",
     "TimingPlan",
     "Triage",
+    "Triaged",
     "Uncaptured",
     "Unsettled",
     "Usage",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from kernelevolve.schema.diagnostic import Diagnostic
+from kernelevolve.schema.estimate import Estimate
 from kernelevolve.schema.record import Record
 
 Verdict = Literal["faster", "same", "slower", "ambiguous"]
@@ -105,8 +106,33 @@ class Failed(Record):
     costs: StageCosts = StageCosts()
 
 
-Evaluation = Annotated[Passed | Failed, Field(discriminator="outcome")]
-evaluation_adapter: TypeAdapter[Passed | Failed] = TypeAdapter(Evaluation)
+class Triaged(Record):
+    """Nothing speaks against the candidate, as far as that can be found out without its device. It was not timed."""
+
+    outcome: Literal["triaged"] = "triaged"
+    candidate: str = Field(description="digest")
+    target: str = Field(description="digest")
+    purpose: Purpose = "search"
+    estimates: tuple[Estimate, ...] = Field((), description="of the workloads whose launches are known")
+    estimated_us: float | None = Field(
+        None, description="geometric mean of the estimates, microseconds; None unless every workload has one"
+    )
+    diagnostics: tuple[Diagnostic, ...] = ()
+    triage: str = Field(description="digest of what triage found")
+    code: str | None = Field(
+        None, description="digest of the code that the compiler made and its launches; None where they aren't known"
+    )
+    environment: Environment
+    costs: StageCosts = StageCosts()
+
+    @property
+    def estimated_rate(self) -> float | None:
+        """Calls a second by the estimate: what ranks candidates that nobody has measured. Higher is better."""
+        return None if self.estimated_us is None else 1e6 / self.estimated_us
+
+
+Evaluation = Annotated[Passed | Failed | Triaged, Field(discriminator="outcome")]
+evaluation_adapter: TypeAdapter[Passed | Failed | Triaged] = TypeAdapter(Evaluation)
 """Reads an evaluation back from JSON."""
 
 

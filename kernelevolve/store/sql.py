@@ -19,6 +19,7 @@ from kernelevolve.schema import (
     Candidate,
     Evaluation,
     Event,
+    Failed,
     Passed,
     Proposal,
     Purpose,
@@ -123,7 +124,7 @@ class SqlStore:
                 "created_at": _now(),
                 "purpose": evaluation.purpose,
                 "outcome": evaluation.outcome,
-                "stage": None if isinstance(evaluation, Passed) else evaluation.stage,
+                "stage": evaluation.stage if isinstance(evaluation, Failed) else None,
                 "fitness": evaluation.fitness if isinstance(evaluation, Passed) else None,
                 "record": _keep(connection, evaluation),
             }

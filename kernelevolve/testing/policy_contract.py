@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from kernelevolve.policies.base import Plan, Policy
 from kernelevolve.schema import Candidate, Change, Lineage, Parent, Purpose
-from kernelevolve.testing.records import a_candidate, a_failed, a_passed
+from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_triaged
 
 _ASKS = 60
 """enough for every branch of a policy that draws at random"""
@@ -130,6 +130,17 @@ class PolicyContract:
         policy.tell(0, _passed(0, 3.0, purpose="certify"))
         policy.tell(1, _passed(1, 3.0, purpose="confirm"))
         assert {policy.ask() for _ in range(_ASKS)} == {Plan("draft")}
+
+    def test_where_nothing_is_measured_a_triaged_candidate_may_be_a_parent(self) -> None:
+        """With an estimate or without one; a failed one still may not."""
+        outcomes = [
+            Parent(candidate=_candidate(n), evaluation=a_triaged(_candidate(n), 10.0 + n if n % 2 else None))
+            for n in range(8)
+        ]
+        policy = self.after([*outcomes, _failed(8)])
+        for _ in range(_ASKS):
+            assert all(parent in outcomes for parent in policy.ask().parents)
+        assert _finite(policy.statistics())
 
     def test_statistics_are_finite_at_any_time(self) -> None:
         """With nothing told, with failures only, and later."""

@@ -13,7 +13,7 @@ from kernelevolve.catalog import LANGUAGES
 from kernelevolve.proposers.base import Proposer
 from kernelevolve.schema import Brief, Change, Parent, Proposal, Seed, Stage
 from kernelevolve.testing.landscape import a_brief, a_seed, admitted
-from kernelevolve.testing.records import a_failed, a_passed
+from kernelevolve.testing.records import a_failed, a_passed, a_triaged
 
 _ENOUGH = 12
 """proposals that a test asks for"""
@@ -114,6 +114,19 @@ class ProposerContract:
             assert proposal is not None
             candidate = admitted(proposal)
             proposer.tell(Parent(candidate=candidate, evaluation=a_failed(candidate, stage)))
+
+    def test_it_goes_on_where_nothing_is_measured(self) -> None:
+        """A triaged candidate is news as well, with an estimate or without one; no kernel comes twice."""
+        proposer = self.make()
+        codes = []
+        for step in range(_ENOUGH):
+            proposal = proposer.propose(self.brief(step))
+            assert proposal is not None
+            candidate = admitted(proposal)
+            codes.append(candidate.code)
+            told = a_triaged(candidate, None if step % 3 == 1 else 100.0 - step)
+            proposer.tell(Parent(candidate=candidate, evaluation=told))
+        assert len(set(codes)) == _ENOUGH
 
     def test_equal_seeds_and_calls_give_equal_proposals(self) -> None:
         """Nothing else goes into an answer."""

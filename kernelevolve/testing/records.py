@@ -15,6 +15,8 @@ from kernelevolve.schema import (
     Device,
     Diagnostic,
     Environment,
+    Estimate,
+    EstimateParts,
     Event,
     EventKind,
     Failed,
@@ -31,6 +33,7 @@ from kernelevolve.schema import (
     RunSpec,
     Stage,
     Target,
+    Triaged,
     Workload,
     digest_of,
 )
@@ -169,6 +172,39 @@ def a_passed(
         "environment": an_environment(),
     }
     return Passed(**{**fields, **changes})
+
+
+def an_estimate(estimated_us: float = 12.0, **changes: Any) -> Estimate:
+    """A call's time as a model sees it, a factor of three to either side."""
+    fields: dict[str, Any] = {
+        "workload": "n1024",
+        "estimated_us": estimated_us,
+        "low_us": estimated_us / 3,
+        "high_us": estimated_us * 3,
+        "bound": "memory",
+        "parts": EstimateParts(
+            memory_us=estimated_us - 3, cache_us=1.0, compute_us=0.5, instructions_us=0.5, spill_us=0.0, tail_us=0.0,
+            launch_us=3.0,
+        ),
+        "launches": 1,
+        "moved_bytes": 8192,
+    }  # fmt: skip
+    return Estimate(**{**fields, **changes})
+
+
+def a_triaged(candidate: Candidate | None = None, estimated_us: float | None = 12.0, **changes: Any) -> Triaged:
+    """A candidate against which nothing was found without its device; None for one that can't be estimated."""
+    candidate = candidate or a_candidate()
+    fields: dict[str, Any] = {
+        "candidate": candidate.digest,
+        "target": a_target().digest,
+        "estimates": () if estimated_us is None else (an_estimate(estimated_us),),
+        "estimated_us": estimated_us,
+        "triage": digest_of("triage", candidate.digest),
+        "code": digest_of("compiled", candidate.digest),
+        "environment": an_environment(),
+    }
+    return Triaged(**{**fields, **changes})
 
 
 def a_failed(

@@ -7,7 +7,7 @@ from kernelevolve.policies.best_of_n import BestOfN
 from kernelevolve.policies.greedy import Greedy
 from kernelevolve.policies.random import Random
 from kernelevolve.schema import Lineage, Parent
-from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed
+from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed, a_triaged
 
 
 def outcome(number, speedup=1.5, *, change="draft", purpose="search"):
@@ -101,3 +101,28 @@ def test_a_repair_is_never_asked_of_a_candidate_that_works():
     policy = Random(Random.Config(), seed=0, changes=("repair",))
     policy.tell(0, outcome(0))
     assert {plan.change for plan in asked_for(policy)} == {"draft"}
+
+
+def triaged(number, estimated_us):
+    candidate = a_candidate(lineage=Lineage(origin=f"kernel {number}"))
+    return Parent(candidate=candidate, evaluation=a_triaged(candidate, estimated_us))
+
+
+def test_greedy_follows_the_best_estimate_where_nothing_is_measured():
+    policy = Greedy(Greedy.Config(drafts=1, draft_share=0), seed=1, changes=("rewrite",))
+    told = [triaged(0, None), triaged(1, 30.0), triaged(2, 20.0), triaged(3, 25.0)]
+    assert [policy.ask().change] == ["draft"]
+    for step, (outcome_, best) in enumerate(zip(told, (told[0], told[1], told[2], told[2]), strict=True)):
+        policy.tell(step, outcome_)
+        assert policy.ask().parents == (best,)
+    assert policy.statistics()["estimated_best_us"] == pytest.approx(20.0)
+    assert "best_fitness" not in policy.statistics()
+
+
+def test_no_estimate_outranks_a_measurement():
+    policy = Greedy(Greedy.Config(drafts=1, draft_share=0), seed=1, changes=("rewrite",))
+    assert policy.ask().change == "draft"
+    policy.tell(0, triaged(0, 1e-3))
+    measured = outcome(1, 0.5)
+    policy.tell(1, measured)
+    assert policy.ask().parents == (measured,)

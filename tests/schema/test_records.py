@@ -22,18 +22,26 @@ from kernelevolve.schema import (
     Cheat,
     CompiledKernel,
     CompileError,
+    Counters,
     Crash,
+    DeviceFault,
+    DeviceState,
     Document,
+    Estimate,
     Failed,
+    GraphVariant,
     Instructions,
     Job,
     LimitExceeded,
     Lineage,
+    NoEstimate,
     NumericDifference,
     Parent,
     ParseError,
     Passed,
     Profile,
+    Queue,
+    QueueEntry,
     Raised,
     Record,
     Refused,
@@ -41,6 +49,7 @@ from kernelevolve.schema import (
     Run,
     Seed,
     Step,
+    TensorUse,
     Triage,
     Uncaptured,
     Unsettled,
@@ -59,6 +68,8 @@ from kernelevolve.testing.records import (
     a_proposal,
     a_run_spec,
     a_target,
+    a_triaged,
+    an_estimate,
     an_event,
 )
 from kernelevolve.testing.registry_records import an_entry
@@ -84,6 +95,10 @@ DIAGNOSTICS = (
     Cheat(**SAID, name="forged answer"),
     Unsettled(**SAID, workload="w"),
     Uncaptured(**SAID),
+    DeviceFault(**SAID, name="CUDA_ERROR_ILLEGAL_ADDRESS"),
+    DeviceState(**SAID, sm_clock_mhz=(1200.0, 1980.0), memory_clock_mhz=(3201.0, 3201.0), temperature_c=61.0),
+    Counters(**SAID, source="ncu", kernel="k", launches=1, bound="memory", metrics={"dram_pct": 91.0}),
+    GraphVariant(**SAID, workload="w", baseline="eager", candidate_us=5.0, baseline_us=None),
 )  # fmt: skip
 COMPILED = CompiledKernel(
     workload="w", launch=0, kernel="k", grid=(1, 2, 3), configuration={"BLOCK": "64"},
@@ -91,7 +106,7 @@ COMPILED = CompiledKernel(
         registers=32, spill_bytes=0, shared_bytes=1024, num_warps=4, num_stages=3,
         instructions=Instructions(total=100, tensor_core=8, vector_loads=4, async_copies=2, local_memory=0),
     ),
-    blocks_per_multiprocessor=2, occupancy=0.5, waves=None,
+    blocks_per_multiprocessor=2, occupancy=0.5, waves=None, tensors=(TensorUse(storage=0, bytes=4096),), code="d",
 )  # fmt: skip
 PARENT = Parent(candidate=a_candidate(), evaluation=a_passed(diagnostics=DIAGNOSTICS))
 RECORDS: tuple[Record, ...] = (
@@ -106,6 +121,13 @@ RECORDS: tuple[Record, ...] = (
     a_passed(),
     a_failed(),
     a_failed(a_candidate(), "check", environment=None),
+    a_triaged(),
+    a_triaged(estimated_us=None, code=None, diagnostics=(Uncaptured(**SAID),)),
+    NoEstimate(workload="w", reason="nothing is known"),
+    Queue(
+        target="double", target_digest="t", hardware_key="nvidia-h200", language="triton", created_at="2026-01-02",
+        kernelevolve="0.1.0", entries=(QueueEntry(candidate=a_candidate(), estimates=(an_estimate(),), triage="d"),),
+    ),
     a_calibration(),
     an_event(),
     a_run_spec(minutes=1.5),
@@ -152,6 +174,13 @@ def test_every_kind_of_record_is_tried_here() -> None:
     rules = {schema.ExactRule, schema.IndexRule}  # of outputs; the targets' tests read them
     known = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Record)}
     assert known - tried - rules == {Record}
+
+
+def test_an_estimate_has_no_field_that_a_measurement_has() -> None:
+    """Nobody can take the one for the other: beside the workload they share no name."""
+    assert set(Estimate.model_fields) & set(Measurement.model_fields) == {"workload"}
+    assert not hasattr(a_triaged(), "fitness")
+    assert not hasattr(a_triaged(), "speedup")
 
 
 @every_record
