@@ -74,7 +74,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "end that process, or set the compute mode back to default",
     ),
     (
-        "ECC|[Uu]nknown error|device-side|illegal memory|GPU is lost|fallen off the bus",
+        "ECC|[Uu]nknown error|1 \\+ 1 is not 2|illegal memory|GPU is lost|fallen off the bus",
         "the GPU is in a bad state",
         "reset it (nvidia-smi --gpu-reset as root) or restart the machine",
     ),
@@ -88,11 +88,12 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 
 def explain(text: str) -> Explained:
     """What a failure of torch or CUDA to use a GPU comes down to, from what was said."""
-    last = text.strip().splitlines()[-1][:300] if text.strip() else "nothing was said"
+    lines = [line.strip()[:300] for line in text.splitlines() if line.strip()] or ["nothing was said"]
     for pattern, message, remedy in _CAUSES:
-        if re.search(pattern, text):
-            return Explained(message=f"{message}: {last}", remedy=remedy)
-    return Explained(message=last, remedy="check: kernelevolve doctor")
+        if line := next((line for line in lines if re.search(pattern, line)), None):
+            return Explained(message=f"{message}: {line}", remedy=remedy)
+    error = next((line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)), lines[-1])
+    return Explained(message=error, remedy="check: kernelevolve doctor")
 
 
 def probe(seconds: float = SECONDS) -> TorchBuild:
@@ -119,7 +120,7 @@ def look() -> TorchBuild:
         torch.cuda.init()  # type: ignore[no-untyped-call]
         names = tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
         if torch.ones(1, device="cuda").add(1).item() != 2:
-            return build.model_copy(update={"devices": names, "problem": "device-side: 1 + 1 is not 2"})
+            return build.model_copy(update={"devices": names, "problem": "1 + 1 is not 2 on the device"})
     except (RuntimeError, AssertionError) as error:  # torch raises nothing narrower
         return build.model_copy(update={"problem": str(error)})
     return build.model_copy(update={"devices": names})

@@ -115,7 +115,9 @@ class DeviceState(_Finding):
 
     kind: Literal["device"] = "device"
     sm_clock_mhz: tuple[float, float] = Field(description="lowest and highest seen")
-    memory_clock_mhz: tuple[float, float] = Field(description="lowest and highest seen")
+    memory_clock_mhz: tuple[float, float] | None = Field(
+        description="lowest and highest seen; None where it is not told"
+    )
     temperature_c: float = Field(description="highest seen")
     power_w: float | None = Field(None, description="highest seen")
     throttled_by: tuple[str, ...] = Field((), description="reasons that the driver gave for lower clocks")

@@ -136,13 +136,21 @@ FAILURES = {
 
 @pytest.mark.parametrize(("said", "remedy"), FAILURES.items(), ids=list(FAILURES.values()))
 def test_a_gpu_that_cannot_be_used_is_explained(said, remedy, tmp_path, monkeypatch):
-    trace = f"Traceback (most recent call last):\n{said}"
+    trace = (
+        f"Traceback (most recent call last):\n{said}\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side asserts"
+    )
     monkeypatch.setattr(sys, "executable", child(tmp_path, f"cat >&2 <<'EOF'\n{trace}\nEOF\nexit 1"))
     with pytest.raises(ToolchainError) as caught:
         ceilings.measure(H200, 1)
     assert remedy in caught.value.remedy
     assert "nvidia-h200" in caught.value.message
     assert said.split(": ", 1)[1][:40] in caught.value.message
+
+
+def test_what_nobody_has_heard_of_is_quoted():
+    said = "Traceback\ntorch.AcceleratorError: CUDA error: something new\nFor debugging consider this and that"
+    assert torch_build.explain(said).message == "torch.AcceleratorError: CUDA error: something new"
+    assert torch_build.explain("").message == "nothing was said"
 
 
 def test_a_measurement_that_never_ends_is_ended(tmp_path, monkeypatch):
