@@ -68,14 +68,17 @@ def module_program(
 def python_command(module: str, *arguments: str) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     """A command line that runs a module of ours in isolated mode, and the folders that it has to read.
 
-    The search path is handed on: isolated mode (-I) leaves out PYTHONPATH, which is how we may have been found.
+    Where packages are installed is handed on: isolated mode (-I) leaves out PYTHONPATH, which may be how we were found.
     """
-    path = [str(Path(entry).resolve()) for entry in sys.path if entry and Path(entry).is_dir()]
-    start = f"import sys; sys.path[:] = {path!r}; import runpy; runpy.run_module({module!r}, None, '__main__', True)"
     package = Path(__file__).resolve().parents[1]
     prefixes = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve())
-    folders = [Path(entry) for entry in path if not Path(entry).is_relative_to(package.parent)]
-    return (python(), "-I", "-c", start, *arguments), tuple(dict.fromkeys((*prefixes, *folders, package)))
+    installed = [p for p in map(Path, filter(None, sys.path)) if p.is_dir() and any(p.glob("*.dist-info"))]
+    more = [str(p.resolve()) for p in installed if not any(p.resolve().is_relative_to(prefix) for prefix in prefixes)]
+    start = (
+        f"import sys; sys.path += {[*more, str(package.parent)]!r}; import runpy; "
+        f"runpy.run_module({module!r}, None, '__main__', True)"
+    )
+    return (python(), "-I", "-c", start, *arguments), tuple(dict.fromkeys((*prefixes, *map(Path, more), package)))
 
 
 def baseline_program(

@@ -25,6 +25,8 @@ from kernelevolve.schema import Limits, digest_of
 log = logging.getLogger(__name__)
 
 NATIVE = Path(__file__).parent / "native"
+BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
+"""Targets, with their references: no program inside the walls sees them, whichever folders it may read."""
 UNPRIVILEGED = 60_000
 """First of the 4096 user numbers that candidates run under when the judge is root."""
 
@@ -113,6 +115,7 @@ class Sandbox:
             line += [part for path in _outside_system(readable) for part in ("--ro", str(path))]
             line += [part for path in writable for part in ("--rw", str(path))]
             line += [part for path in devices for part in ("--device", str(path))]
+            line += ["--hide", str(BUNDLED)]
         if uid is not None:
             line += ["--uid", str(uid)]
         if status is not None:

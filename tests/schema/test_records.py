@@ -34,6 +34,7 @@ from kernelevolve.schema import (
     Job,
     LimitExceeded,
     Lineage,
+    Measurement,
     NoEstimate,
     NumericDifference,
     Parent,

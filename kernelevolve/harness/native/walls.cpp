@@ -1,10 +1,10 @@
 // Raises walls around itself, then becomes the program that it is given:
 //
-//   walls [--namespaces] [--uid N] [--ro PATH]... [--rw PATH]... [--device PATH]... [--cwd PATH] [--status FD]
-//         [--errors FD] [--memory BYTES] [--cpu SECONDS] [--file-size BYTES] [--processes N] -- program [argument]...
+//   walls [--namespaces] [--uid N] [--ro PATH]... [--rw PATH]... [--hide PATH]... [--device PATH]... [--cwd PATH]
+//         [--status FD] [--errors FD] [--memory BYTES] [--cpu SECONDS] [--file-size BYTES] [--processes N] -- program [argument]...
 //
-// With --namespaces the program sees the system's libraries, the named folders and an empty /tmp, nothing else of
-// the file system, and no other process, network or IPC object. A wall that can't be raised is an error (exit 125),
+// With --namespaces the program sees the system's libraries, the named folders (those to hide are empty, wherever they
+// lie) and an empty /tmp, nothing else of the file system, and no other process, network or IPC object. A wall that can't be raised is an error (exit 125),
 // never skipped: whoever calls has tried first what works here. What went wrong is written to --errors, which the
 // program never has, so that it can't say the same. With --status the program's pid, as the caller sees it, is written
 // to that descriptor before the program starts. With --device it sees that device node, and beside it /sys (read-only)
@@ -36,7 +36,7 @@ int errors = STDERR_FILENO;
 struct Options {
   bool namespaces = false;
   uid_t uid = 0;  // 0: keep
-  std::vector<std::string> readable, writable, devices;
+  std::vector<std::string> readable, writable, hidden, devices;
   std::string folder = "/";
   int status = -1;
   std::vector<std::pair<int, rlim_t>> limits;
@@ -117,6 +117,11 @@ void enter_own_root(const Options& options) {
     mkdir((root + "/proc").c_str(), 0755);
     check(mount("proc", (root + "/proc").c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0, "proc");
   }
+  for (const auto& path : options.hidden) {
+    const std::string place = root + path;
+    if (access(place.c_str(), F_OK) == 0)
+      check(mount("tmpfs", place.c_str(), "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "size=0") == 0, "hide " + path);
+  }
   mkdir((root + "/tmp").c_str(), 0755);
   check(chmod((root + "/tmp").c_str(), 01777) == 0, "chmod /tmp");
   check(chdir(root.c_str()) == 0, "chdir");
@@ -160,6 +165,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--uid") options.uid = std::strtoul(value, nullptr, 10);
     else if (flag == "--ro") options.readable.push_back(value);
     else if (flag == "--rw") options.writable.push_back(value);
+    else if (flag == "--hide") options.hidden.push_back(value);
     else if (flag == "--device") options.devices.push_back(value);
     else if (flag == "--cwd") options.folder = value;
     else if (flag == "--status") options.status = std::atoi(value);
