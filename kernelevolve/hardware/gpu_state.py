@@ -43,10 +43,12 @@ class Sample:
 
 
 def sample(hardware: Hardware, device: str | None = None) -> Sample | None:
-    """The state of a GPU; None where its tool is missing or doesn't answer.
+    """The state of a GPU; None where its tool is missing or doesn't answer, and for what is no GPU.
 
     `device` is an index or UUID as the tool takes it; without one it is the first.
     """
+    if hardware.device != "gpu":
+        return None
     if hardware.vendor == "nvidia":
         rows = nvidia_smi.query(_FIELDS, device)
         return of_nvidia(rows[0]) if rows else None

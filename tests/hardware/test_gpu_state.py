@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kernelevolve.hardware import amd, gpu_state, nvidia, nvidia_smi
+from kernelevolve.hardware import amd, cpu, gpu_state, nvidia, nvidia_smi
 from kernelevolve.hardware.gpu_state import Sample, Watch, of_amd_smi, of_nvidia, of_rocm_smi, summarise
 
 (H200,) = nvidia.parse("NVIDIA H200, 143771, 570.124.06, 9.0")
@@ -111,7 +111,7 @@ def test_a_watch_tells_the_extremes_of_the_time_when_the_device_was_busy():
 
 def test_a_watch_without_a_tool_knows_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    for hardware in (H200, MI300X):
+    for hardware in (H200, MI300X, cpu.detect()):
         with Watch(hardware) as watch:
             pass
         assert watch.state is None
