@@ -8,10 +8,11 @@ of which needs parallelism to reach its rate (Little's law; Hong and Kim, 2009; 
 - compute: the target's operations, at the peak of tensor cores or of ordinary units, whichever the code has;
 - instructions: issue slots, and one load, store or shuffle a clock.
 
-How often a loop runs isn't in the code: it is taken as the operations, or the bytes, over what the code does of them
-in one go. The four overlap, though not perfectly (a p-norm), spills come on top, the multiprocessor with the most
-blocks decides (wave quantisation), and each launch costs a few microseconds. Not seen: loops that depend on values,
-bank conflicts, atomics on the same address, divergence, the host's time between launches.
+How often a loop runs isn't in the code: it is taken as the operations, or else the bytes, over what the loop with the
+tensor-core instructions (or where there is none, all of the code) does of them in one go. The four overlap, though not
+perfectly (a p-norm), spills come on top, the multiprocessor with the most blocks decides (wave quantisation), and each
+launch costs a few microseconds. Not seen: loops that depend on values, bank conflicts, atomics on the same address,
+divergence, the host's time between launches.
 
 So an estimate ranks candidates, and has an interval that is wide on purpose: `LOW` to `HIGH` about it, more where
 launches or counts aren't known. Neither was fitted to anything; `scripts/bench-estimate` finds out what they are worth.
@@ -29,6 +30,7 @@ from kernelevolve.schema import (
     CompiledKernel,
     Estimate,
     EstimateParts,
+    Instructions,
     NoEstimate,
     Target,
     TensorUse,
@@ -251,12 +253,14 @@ def _launch(kernel: CompiledKernel, device: _Device, moved: _Traffic, operations
     uneven = most * gpu.multiprocessors / blocks
     clocks_a_us = gpu.clock_mhz * gpu.multiprocessors
     trips = _trips(kernel, moved, operations, warps, threads)
-    through = max(moved.memory_bytes + moved.cached_bytes, trips * counts.global_bytes * threads)
+    loop = needs.loop or counts
+    through = max(moved.memory_bytes + moved.cached_bytes, _run(counts, loop, trips, "global_bytes") * threads)
     cache_us = through / (CACHE_BYTES_A_CLOCK * clocks_a_us)
     compute_us = operations / _arithmetic(kernel, device, kind, resident) / 1e6
-    issued = max(counts.total / ISSUES_A_CLOCK, counts.load_store / LOADS_A_CLOCK)
+    total, load_store = (_run(counts, loop, trips, name) for name in ("total", "load_store"))
+    issued = max(total / ISSUES_A_CLOCK, load_store / LOADS_A_CLOCK)
     busy = min(1.0, resident * needs.num_warps / ORDINARY_WARPS)
-    instructions_us = trips * issued * warps / clocks_a_us / busy
+    instructions_us = issued * warps / clocks_a_us / busy
     spill_us = 2 * trips * needs.spill_bytes * threads / (CACHE_BYTES_A_CLOCK * clocks_a_us)
     memory_us = moved.memory_bytes / _memory_gbps(kernel, device, blocks) / 1e3
     even_us = _overlapped(memory_us, cache_us, compute_us, instructions_us) + spill_us
@@ -267,14 +271,19 @@ def _launch(kernel: CompiledKernel, device: _Device, moved: _Traffic, operations
 
 
 def _trips(kernel: CompiledKernel, moved: _Traffic, operations: float, warps: int, threads: int) -> float:
-    """How often the code runs, were it all one loop: until the operations are done and the tensors were touched."""
-    counts = kernel.resources.instructions
-    needed = [1.0]
+    """How often the loop runs: until the operations are done, or where their number isn't told, all was touched."""
+    counts = kernel.resources.loop or kernel.resources.instructions
     if counts.tensor_operations:
-        needed.append(operations / (counts.tensor_operations * warps))
+        return max(1.0, operations / (counts.tensor_operations * warps))
     if counts.global_bytes:
-        needed.append((moved.memory_bytes + moved.cached_bytes) / (counts.global_bytes * threads))
-    return max(needed)
+        return max(1.0, (moved.memory_bytes + moved.cached_bytes) / (counts.global_bytes * threads))
+    return 1.0
+
+
+def _run(counts: Instructions, loop: Instructions, trips: float, name: str) -> float:
+    """How often instructions of a kind run in a thread: those outside of the loop once."""
+    once, again = float(getattr(counts, name)), float(getattr(loop, name))
+    return max(0.0, once - again) + trips * again
 
 
 def _memory_gbps(kernel: CompiledKernel, device: _Device, blocks: int) -> float:

@@ -27,6 +27,7 @@ from triton.runtime.jit import JITFunction
 
 from kernelevolve.errors import ToolchainError
 from kernelevolve.harness.fake_gpu import FakeGpu
+from kernelevolve.harness.hot_loop import hot_loop
 from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchArgument, LaunchWorkload
 from kernelevolve.harness.oracle import torch_dtype
 from kernelevolve.harness.resources import (
@@ -148,14 +149,15 @@ def _resources(compiled: Any) -> Resources:
             file.write(compiled.asm["cubin"])
             file.flush()
             registers, stack = nvidia_registers(_tool("cuobjdump", "--dump-resource-usage", file.name))
-            instructions = nvidia_instructions(_tool("nvdisasm", file.name))
+            code, count = _tool("nvdisasm", file.name), nvidia_instructions
     else:
         registers, stack = amd_registers(compiled.asm["amdgcn"])
-        instructions = amd_instructions(compiled.asm["amdgcn"])
-    metadata = compiled.metadata
+        code, count = compiled.asm["amdgcn"], amd_instructions
+    metadata, loop = compiled.metadata, hot_loop(code)
     return Resources(
         registers=registers, spill_bytes=stack, shared_bytes=metadata.shared, num_warps=metadata.num_warps,
-        num_stages=metadata.num_stages, num_ctas=getattr(metadata, "num_ctas", 1), instructions=instructions,
+        num_stages=metadata.num_stages, num_ctas=getattr(metadata, "num_ctas", 1), instructions=count(code),
+        loop=count(loop) if loop else None,
     )  # fmt: skip
 
 

@@ -30,6 +30,9 @@ class Resources(Record):
     num_stages: int
     num_ctas: int = 1
     instructions: Instructions
+    loop: Instructions | None = Field(
+        None, description="of these, those of the innermost loop with tensor-core instructions; None for none"
+    )
 
 
 class TensorUse(Record):
