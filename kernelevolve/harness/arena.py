@@ -1,6 +1,7 @@
 """Inputs and right answers of a judge's workloads, in memory that candidates can't change."""
 
 import fcntl
+from random import SystemRandom
 
 import torch
 
@@ -10,7 +11,9 @@ from kernelevolve.harness.layout import CONSTANT, INPUT, lay_out
 from kernelevolve.harness.oracle import Oracle, Truth
 from kernelevolve.schema import Target, Workload
 
-MOST_SLOTS = 16
+MOST_SLOTS = {"cpu": 16, "gpu": 64}
+"""More where a batch's own overhead is larger."""
+
 CHECK_SLOTS = 2
 ROTATION_BYTES = {"cpu": 64 << 20, "gpu": 512 << 20}
 """Timed slots hold about this much in all, so that no call finds its inputs in a core's (or a device's) cache."""
@@ -30,20 +33,22 @@ class Arena:
         self.access = access
         self.layout = lay_out(target, workloads, slots)
         self._block = make_block(access, "inputs", self.layout.input_bytes)
+        self._oracle = oracle
         self._inputs: list[list[dict[str, torch.Tensor]]] = []
         self.truths: list[list[tuple[Truth, ...]]] = []
         for number, workload in enumerate(workloads):
-            self._fill(number, workload, oracle)
-        self._prints: list[int] | None = None
+            self._fill(number, workload)
+        self._random = SystemRandom()
+        self._prints: list[list[list[int]]] | None = None
         if isinstance(self._block, HostBlock):
             seals = _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
             fcntl.fcntl(self._block.fd, fcntl.F_ADD_SEALS, seals)
         else:
             self._key = torch.randint(-(2**62), 2**62, (_CHUNK,), device=access.torch_device)
-            self._prints = self._fingerprints()
+            self._prints = [[self._fingerprints(views) for views in slots] for slots in self._inputs]
 
-    def _fill(self, number: int, workload: Workload, oracle: Oracle) -> None:
-        layout = self.layout.workloads[number]
+    def _fill(self, number: int, workload: Workload) -> None:
+        layout, oracle = self.layout.workloads[number], self._oracle
         constants: dict[str, torch.Tensor] = {}
         inputs, truths = [], []
         for slot in range(layout.slots):
@@ -67,19 +72,30 @@ class Arena:
         """The tensors of one slot, by name."""
         return self._inputs[workload][slot]
 
+    def change(self, workload: int, slot: int) -> None:
+        """Replace one slab (an index of the first axis) of each varying floating input of a slot, and its truth."""
+        layout, views = self.layout.workloads[workload], self._inputs[workload][slot]
+        fresh = self._oracle.inputs(layout.workload)
+        for argument in layout.tensors(INPUT):
+            here = views[argument.name]
+            if here.is_floating_point() and here.ndim and len(here):
+                index = self._random.randrange(len(here))
+                here[index].copy_(fresh[argument.name][index])
+        self.truths[workload][slot] = self._oracle.truths(views, layout.workload)
+        if self._prints is not None:
+            self._prints[workload][slot] = self._fingerprints(views)
+
     def intact(self) -> bool:
         """Whether the inputs are what they were: pages of a device may be writable to whoever has them."""
-        return self._prints is None or self._prints == self._fingerprints()
+        if self._prints is None:
+            return True
+        pairs = zip(self._prints, self._inputs, strict=True)
+        return all([self._fingerprints(views) for views in slots] == prints for prints, slots in pairs)
 
-    def _fingerprints(self) -> list[int]:
-        """One for each input: a sum of its words, each times a secret number."""
-        found = []
-        for views in (views for slots in self._inputs for views in slots):
-            for value in views.values():
-                data = value.reshape(-1).view(torch.uint8)
-                pieces = torch.split(data, _CHUNK)
-                found += [int((piece.long() * self._key[: len(piece)]).sum()) for piece in pieces]
-        return found
+    def _fingerprints(self, views: dict[str, torch.Tensor]) -> list[int]:
+        """One for each piece of a slot's inputs: a sum of its bytes, each times a secret number."""
+        pieces = (torch.split(value.reshape(-1).view(torch.uint8), _CHUNK) for value in views.values())
+        return [int((piece.long() * self._key[: len(piece)]).sum()) for value in pieces for piece in value]
 
     def close(self) -> None:
         """Give the memory back."""
@@ -93,4 +109,4 @@ def slot_count(target: Target, workload: Workload) -> int:
         return CHECK_SLOTS
     varying = sum(target.tensor_bytes(t, workload) for t in target.inputs if not t.constant)
     varying += sum(target.tensor_bytes(t, workload) for t in target.outputs)
-    return int(min(MOST_SLOTS, max(4, ROTATION_BYTES[workload.device] // max(varying, 1))))
+    return int(min(MOST_SLOTS[workload.device], max(4, ROTATION_BYTES[workload.device] // max(varying, 1))))

@@ -98,6 +98,11 @@ def probe(device: int) -> None:
         mapping.close()
 
 
+def forget_persisting_lines() -> None:
+    """Let the level-2 cache give up what a candidate asked it to keep (access-policy windows). Raises `DriverError`."""
+    _call("cuCtxResetPersistingL2Cache")
+
+
 def _map(handle: int, size: int, device: int, rights: int) -> Mapping:
     address = c_uint64()
     _call("cuMemAddressReserve", byref(address), c_size_t(size), c_size_t(0), c_uint64(0), c_uint64(0))

@@ -9,15 +9,18 @@ from random import Random
 
 import torch
 
+from kernelevolve.errors import JudgeError
 from kernelevolve.harness.access import Access, access_to
 from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
+from kernelevolve.harness.device import Device
+from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
 from kernelevolve.harness.programs import Program, candidate_program, module_program
 from kernelevolve.harness.roofline import profile, roofline_us
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox
-from kernelevolve.harness.timing import Side, Verify, measure
+from kernelevolve.harness.timing import Disturb, Side, Timing, Verify, measure
 from kernelevolve.schema import (
     Calibration,
     CalibrationJob,
@@ -82,9 +85,17 @@ class Judge:
         if key not in self._benches:
             torch.set_num_threads(job.threads)
             with self.machine.shared():
-                access = self.access(job)
-                self._benches[key] = Bench(job.target, workloads, job.threads, self.cache_dir, access=access)
+                self._benches[key] = self._make_bench(job, workloads)
         return self._benches[key]
+
+    def _make_bench(self, job: Job | CalibrationJob, workloads: tuple[Workload, ...]) -> Bench:
+        try:
+            return Bench(job.target, workloads, job.threads, self.cache_dir, access=self.access(job))
+        except torch.OutOfMemoryError as error:
+            raise JudgeError(
+                f"{job.hardware.key} has no room for the inputs of {job.target.name}: {error}",
+                remedy="end what else uses the device, use fewer --workers, or name fewer workloads",
+            ) from error
 
     def access(self, job: Job | CalibrationJob) -> Access:
         """How judge and runner reach the tensors. Raises `ToolchainError` where torch can't use the device."""
@@ -123,6 +134,7 @@ class _Case:
         self._stage: Stage = "build"
         self._started = time.monotonic()
         self._waited = judge.machine.waited_s
+        self._device = Device(job.hardware, judge.access(job))
 
     def run(self) -> Evaluation:
         job, judge = self._job, self._judge
@@ -135,6 +147,7 @@ class _Case:
         try:
             return self._passed(*self._measure(bench, timed, built))
         except RunnerFailed as failure:
+            self._device.still_fit(failure.diagnostics)
             return self._failed(failure.diagnostics)
 
     def _measure(
@@ -150,13 +163,9 @@ class _Case:
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
-            with judge.machine.alone(), self._at("time"):
+            with judge.machine.alone(), self._at("time"), self._device.watched(profiles):
                 for workload in timed:
-                    found = self._time(bench, runner, workload, prepared.get(workload.name))
-                    measurements += found
-                    if job.hardware.ceilings is not None:
-                        slots = bench.slots(workload.name)
-                        profiles.append(profile(job.target, workload, job.hardware.ceilings, slots, found[0]))
+                    measurements += self._time(bench, runner, workload, prepared.get(workload.name), profiles)
         return measurements, profiles
 
     def _program(self, bench: Bench, built: Built) -> Program:
@@ -191,7 +200,9 @@ class _Case:
             raise RunnerFailed(*differences[:MOST_DIFFERENCES])
         return prepared
 
-    def _time(self, bench: Bench, runner: Runner, workload: Workload, prepare_us: float | None) -> list[Measurement]:
+    def _time(
+        self, bench: Bench, runner: Runner, workload: Workload, prepare_us: float | None, notes: list[Diagnostic]
+    ) -> list[Measurement]:
         job = self._job
         number = bench.index(workload.name)
         if workload.name in job.baselines:
@@ -199,32 +210,47 @@ class _Case:
         else:
             times = bench.calibrate(workload.name, job.timing)
             names = (min((t.median_us, t.baseline) for t in times if t.median_us is not None)[1],)
-        ceilings = job.hardware.ceilings
         found = []
         for name in names:
             mine = Side(runner, 0, number, bench.slots(workload.name), verify=self._verifier(bench, number))
             theirs = bench.baseline_side(workload.name, name)
+            rng = Random(bench.rng.getrandbits(32))
             try:
-                timing = measure(mine, theirs, job.timing, Random(bench.rng.getrandbits(32)))
+                timing = measure(mine, theirs, job.timing, rng, self._disturber(bench, runner, number))
+                if self._device.has_graphs and launch_bound(timing):
+                    notes.append(replayed(mine, theirs, job.timing, rng, name))
             finally:
                 runner.resume()
                 self._seconds["kernel"] += (mine.kernel_us + theirs.kernel_us) / 1e6
-            share = None
-            if ceilings is not None:
-                least = roofline_us(job.target, workload, ceilings, bench.slots(workload.name))
-                share = least / timing.candidate_us
-            found.append(
-                Measurement(
-                    workload=workload.name,
-                    axes=workload.axes,
-                    dtypes=workload.dtypes,
-                    baseline=name,
-                    prepare_us=prepare_us,
-                    roofline_share=share,
-                    **timing.__dict__,
-                )
-            )
+            found.append(self._measurement(bench, workload, name, timing, prepare_us))
+        if job.hardware.ceilings is not None:
+            notes.append(profile(job.target, workload, job.hardware.ceilings, bench.slots(workload.name), found[0]))
         return found
+
+    def _measurement(
+        self, bench: Bench, workload: Workload, baseline: str, timing: Timing, prepare_us: float | None
+    ) -> Measurement:
+        job, share = self._job, None
+        if job.hardware.ceilings is not None:
+            least = roofline_us(job.target, workload, job.hardware.ceilings, bench.slots(workload.name))
+            share = least / timing.candidate_us
+        return Measurement(
+            workload=workload.name,
+            axes=workload.axes,
+            dtypes=workload.dtypes,
+            baseline=baseline,
+            prepare_us=prepare_us,
+            roofline_share=share,
+            **timing.__dict__,
+        )
+
+    def _disturber(self, bench: Bench, runner: Runner, workload: int) -> Disturb:
+        def disturb(slot: int) -> None:
+            bench.arena.change(workload, slot)
+            for holder in (runner, bench.baselines):
+                holder.refresh(workload, slot)
+
+        return disturb
 
     def _verifier(self, bench: Bench, number: int) -> Verify:
         return lambda runner, slot: bench.verify(runner, number, slot)

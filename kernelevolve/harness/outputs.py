@@ -4,6 +4,7 @@ from functools import cache
 
 import torch
 
+from kernelevolve.harness import cuda_driver
 from kernelevolve.harness.access import HOST, Access
 from kernelevolve.harness.blocks import make_block
 from kernelevolve.harness.layout import OUTPUT, Layout
@@ -38,6 +39,7 @@ class Outputs:
         """Just before a batch: on a device, poison has landed and the level-2 cache holds nothing of any slot."""
         self._seen = None
         if self._access.memory == "mapped":
+            cuda_driver.forget_persisting_lines()
             _flush().zero_()
             torch.cuda.synchronize()
 

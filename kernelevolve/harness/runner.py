@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from kernelevolve.harness.arena import Arena
+from kernelevolve.harness.device_faults import fault_of
 from kernelevolve.harness.layout import COMMAND
 from kernelevolve.harness.outputs import Outputs
 from kernelevolve.harness.programs import Program
@@ -36,6 +37,7 @@ class Runner:
     def __init__(self, program: Program, arena: Arena, limits: Limits) -> None:
         self.outputs = Outputs(arena.layout, arena.access)
         self._copies = arena.access.memory == "copied"
+        self._on_device = arena.access.memory != "shared"
         self.has_prepare = False
         self._arena = arena
         self._limits = limits
@@ -98,6 +100,13 @@ class Runner:
     def capture(self, workload: int, function: int = 0) -> None:
         """Capture the workload's calls, to be replayed. Raises `RunnerFailed`."""
         self._command(b"k", workload, (), function)
+
+    def refresh(self, workload: int, slot: int) -> None:
+        """Bring the changed inputs of a slot to where the candidate sees them. Raises `RunnerFailed`."""
+        if self._copies:
+            self.resume()
+            self._command(b"i", workload, (slot,))
+            self.stop()
 
     def answer(self, workload: int, slot: int) -> dict[str, torch.Tensor]:
         """The outputs of a slot as they are now, by name. Raises `RunnerFailed`."""
@@ -162,6 +171,8 @@ class Runner:
             text = self._message()
             if "bad_alloc" in text:
                 raise RunnerFailed(self._out_of_memory(workload, ""))
+            if self._on_device and (fault := fault_of(text, self._name(workload))):
+                raise RunnerFailed(fault)
             raise RunnerFailed(
                 Raised(message=text, advice="mend what it complains about", workload=self._name(workload))
             )
@@ -190,6 +201,8 @@ class Runner:
         name = self._name(workload)
         if code == 124 or "bad_alloc" in printed:
             return self._out_of_memory(workload, said)
+        if self._on_device and (fault := fault_of(printed, name)):
+            return fault
         if code < 0:
             sign = next(
                 (s.name for s in signal.Signals if s == -code), f"signal {-code}"
@@ -246,8 +259,12 @@ class Runner:
         except BlockingIOError:
             return ""
 
+    def name(self, workload: int) -> str:
+        """A workload's name by its position."""
+        return self._arena.layout.workloads[workload].workload.name
+
     def _name(self, workload: int | None) -> str | None:
-        return None if workload is None else self._arena.layout.workloads[workload].workload.name
+        return None if workload is None else self.name(workload)
 
     def stop(self) -> None:
         """Hold the process still, so that its idle threads don't spin on cores that another one needs."""

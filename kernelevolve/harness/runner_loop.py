@@ -1,7 +1,8 @@
 """What every Python runner does: load when told to, call when told to, and say nothing but that it came back.
 
-The protocol is described in native/runner.cpp; Python runners know four operations more. 'u' and 'd' move outputs
-to and from a device that works on copies, 'k' captures a workload's calls in graphs, one a slot, and 'g' replays them.
+The protocol is described in native/runner.cpp; Python runners know five operations more. 'u' and 'd' move outputs to
+and from a device that works on copies, 'i' moves inputs there, 'k' captures a workload's calls in graphs, one a slot,
+and 'g' replays them.
 """
 
 import ctypes
@@ -80,6 +81,8 @@ class _Held:
             graphs = self._graphs[function, workload]
             for slot in slots:
                 graphs[slot].replay()
+        elif operation == b"i":
+            memory.renew(workload, slots)
         elif operation == b"u":
             memory.upload(workload, slots)
         elif operation == b"d":

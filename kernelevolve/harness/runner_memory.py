@@ -13,7 +13,7 @@ import torch
 from kernelevolve.harness import cuda_driver
 from kernelevolve.harness.access import Memory
 from kernelevolve.harness.blocks import device_view
-from kernelevolve.harness.layout import CONSTANT, OUTPUT, SCALAR, Argument, Layout
+from kernelevolve.harness.layout import CONSTANT, INPUT, OUTPUT, SCALAR, Argument, Layout
 from kernelevolve.harness.oracle import torch_dtype
 
 Calls = list[list[tuple[Any, ...]]]
@@ -24,6 +24,9 @@ class RunnerMemory(Protocol):
     """What a runner's calls work on."""
 
     calls: Calls
+
+    def renew(self, workload: int, slots: Sequence[int]) -> None:
+        """Bring what the judge has changed in these slots' inputs to where calls see it."""
 
     def upload(self, workload: int, slots: Sequence[int]) -> None:
         """Bring what the judge wrote into these slots' outputs to where calls see it."""
@@ -50,6 +53,9 @@ class SharedMemory:
         read_only = map_block(inputs, mmap.PROT_READ)
         self.calls = slot_arguments(layout, read_only, map_block(outputs, mmap.PROT_READ | mmap.PROT_WRITE))
 
+    def renew(self, workload: int, slots: Sequence[int]) -> None:
+        """It is there already."""
+
     def upload(self, workload: int, slots: Sequence[int]) -> None:
         """It is there already."""
 
@@ -66,6 +72,7 @@ class CopiedMemory:
     def __init__(self, shared: SharedMemory, layout: Layout, torch_device: str) -> None:
         self._shared = shared
         self._outputs = [[i for i, a in enumerate(w.arguments) if a.kind == OUTPUT] for w in layout.workloads]
+        self._inputs = [[i for i, a in enumerate(w.arguments) if a.kind == INPUT] for w in layout.workloads]
         self._on_device = torch_device != "cpu"
         self.calls = []
         for workload, calls in zip(layout.workloads, shared.calls, strict=True):
@@ -80,6 +87,13 @@ class CopiedMemory:
                 )
                 for call in calls
             ])  # fmt: skip
+
+    def renew(self, workload: int, slots: Sequence[int]) -> None:
+        """Copy the varying inputs' bytes onto the device."""
+        for slot in slots:
+            for place in self._inputs[workload]:
+                self.calls[workload][slot][place].copy_(self._shared.calls[workload][slot][place])
+        self.synchronize()
 
     def upload(self, workload: int, slots: Sequence[int]) -> None:
         """Copy the outputs' bytes, poison as a rule, onto the device."""
@@ -117,6 +131,9 @@ class MappedMemory:
             [tuple(_device_value(a, slot, *blocks) for a in workload.arguments) for slot in range(workload.slots)]
             for workload in layout.workloads
         ]
+
+    def renew(self, workload: int, slots: Sequence[int]) -> None:
+        """It is there already."""
 
     def upload(self, workload: int, slots: Sequence[int]) -> None:
         """It is there already."""

@@ -30,6 +30,12 @@ MOST_EXTRA = 12
 Verify = Callable[[Runner, int], None]
 """Compares the outputs of one slot; raises `RunnerFailed` where they are wrong."""
 
+Disturb = Callable[[int], None]
+"""Changes a part of one slot's inputs, and the truth with it."""
+
+DISTURBED = 0.25
+"""Share of the pairs of turns before which something is changed; before the second pair always."""
+
 
 @dataclass
 class Side:
@@ -111,8 +117,14 @@ class Timing:
     verdict: Verdict
 
 
-def measure(candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random) -> Timing:
-    """Take turns until the interval is narrow enough, the candidate clearly loses, or the plan is used up."""
+def measure(
+    candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, disturb: Disturb | None = None
+) -> Timing:
+    """Take turns until the interval is narrow enough, the candidate clearly loses, or the plan is used up.
+
+    Now and then `disturb` changes an input where it lies, and the next answer to it is verified: whatever was kept
+    from earlier calls, by address or by a glance at the content, is wrong then.
+    """
     for side, other in ((candidate, baseline), (baseline, candidate)):
         if other.runner is not side.runner:
             other.runner.stop()
@@ -122,6 +134,8 @@ def measure(candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Rando
     baseline.turns.clear()
     deadline = time.monotonic() + plan.seconds
     while True:
+        if disturb is not None and (len(candidate.turns) == 1 or rng.random() < DISTURBED):
+            _look_again(candidate, disturb, rng.randrange(candidate.slots))
         first, second = (candidate, baseline) if len(candidate.turns) % 2 else (baseline, candidate)
         seed = rng.getrandbits(32)  # the same inputs in the same order for both
         first.turn(seed)
@@ -132,6 +146,15 @@ def measure(candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Rando
             timing = judge(candidate.turns, baseline.turns, plan.confidence)
             if spent or settled(timing, plan):
                 return timing
+
+
+def _look_again(side: Side, disturb: Disturb, slot: int) -> None:
+    disturb(slot)
+    side.runner.resume()
+    side.call([slot])
+    if side.verify is not None:
+        side.verify(side.runner, slot)
+    side.runner.stop()
 
 
 def settled(timing: Timing, plan: TimingPlan) -> bool:

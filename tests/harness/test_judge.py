@@ -381,6 +381,28 @@ def test_an_answer_to_an_earlier_input_is_wrong_now(evaluate: Evaluate) -> None:
     assert isinstance(difference, NumericDifference)
 
 
+KEPT = {
+    "by address": "(size_t)x",
+    "by address and a glance at the content": "(size_t)x ^ (size_t)(1e9f * x[0]) ^ (size_t)(1e9f * x[rows * n - 1])",
+}
+
+
+@pytest.mark.parametrize("key", KEPT.values(), ids=KEPT)
+def test_an_answer_that_was_kept_is_wrong_once_the_input_changes_where_it_lies(evaluate: Evaluate, key: str) -> None:
+    """Right in every single call as long as inputs stay as they are; a copy is all that is timed."""
+    body = f"""
+  auto& kept = answers[{key}];
+  if (kept.empty()) {{
+{BODY}
+    kept.assign(out, out + rows * n);
+  }}
+  std::copy(kept.begin(), kept.end(), out);
+"""
+    globals_ = "static std::unordered_map<size_t, std::vector<float>> answers;"
+    evaluation = evaluate(a_kernel(body, includes="unordered_map vector algorithm", global_code=globals_))
+    assert failed(evaluation, "time").kind == "numeric"
+
+
 def test_constants_that_were_repacked_for_another_shape_are_no_help(evaluate: Evaluate) -> None:
     """Every workload has its own constants, and `prepare` is called for each."""
     text = PREPARED.replace("return twice;", "static Tensor first = twice;\n  return first;")
