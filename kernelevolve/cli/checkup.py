@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from kernelevolve import hardware
+from kernelevolve.cli import checkup_gpu
+from kernelevolve.cli.finding import Finding
 from kernelevolve.errors import KernelevolveError
 from kernelevolve.registry.local import LocalRegistry
 from kernelevolve.runs import Runs
@@ -24,47 +24,30 @@ _LANDLOCK_VERSION = 1
 _PR_GET_SECCOMP = 21
 
 
-class Finding(BaseModel):
-    """One thing that was looked at."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    state: Literal["ok", "note", "broken"] = Field(description="broken: nothing works without it")
-    found: str
-    cost: str = Field("", description="what its absence costs, and the remedy")
-
-
 def examine(settings: Settings) -> tuple[Finding, ...]:
     """Look at everything that a search or a serving process uses."""
-    devices = hardware.detect_all()
+    cpu, *gpus = hardware.detect_all()
     return (
-        *_devices(devices),
-        _compiler(devices[0]),
+        *_cpu(cpu),
+        *checkup_gpu.examine(gpus),
+        _compiler(cpu),
         _package("apache-tvm-ffi", "kernels can't be built or called", essential=True),
         _package("torch", "no reference, no baselines: nothing can be judged", essential=True),
         _package("triton", "no Triton kernels; C++ is not affected", essential=False),
         *_walls(),
         _store(settings),
         _registry(settings),
-        _concurrency(settings, devices[0]),
+        _concurrency(settings, cpu),
     )
 
 
-def _devices(devices: tuple[Hardware, ...]) -> Iterator[Finding]:
-    cpu, *gpus = devices
+def _cpu(cpu: Hardware) -> Iterator[Finding]:
     memory = f"{cpu.memory_bytes / 2**30:.1f} GiB"
     yield Finding(name="cpu", state="ok", found=f"{cpu.key}: {cpu.product}, {cpu.cores} cores, {memory}")
     vectors = " ".join(cpu.features) or "none"
     wide = any(f in cpu.features for f in ("avx2", "neon", "sve"))
     cost = "" if wide else "no wide vectors: little can be won over PyTorch here"
     yield Finding(name="vector instructions", state="ok" if wide else "note", found=vectors, cost=cost)
-    for gpu in gpus:
-        found = f"{gpu.key}: {gpu.architecture}, driver {gpu.driver}"
-        yield Finding(name="gpu", state="ok", found=found)
-    if not gpus:
-        cost = "searches are for this CPU; for an NVIDIA GPU, install its driver (nvidia-smi is asked)"
-        yield Finding(name="gpu", state="note", found="none", cost=cost)
 
 
 def _compiler(cpu: Hardware) -> Finding:

@@ -73,6 +73,14 @@ def listing() -> str:
     return answer.stdout if answer is not None and answer.returncode == 0 else ""
 
 
+def cuda_version() -> str | None:
+    """Newest CUDA that the driver supports, from the head of nvidia-smi's table; None where it isn't told."""
+    program = shutil.which("nvidia-smi")
+    answer = _ask([program]) if program is not None else None
+    found = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", answer.stdout) if answer is not None else None
+    return found[1] if found else None
+
+
 def _ask(command: list[str]) -> subprocess.CompletedProcess[str] | None:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
