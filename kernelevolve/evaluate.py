@@ -23,15 +23,16 @@ def evaluate_file(
     target = targets.load(target_name, targets_dir(settings.targets))
     machine = hardware.measured(settings.hardware, settings.threads, settings.cache)
     files = {path.name: _read(path) for path in paths}
-    findings = language_for(settings.language, machine).admit(files)
+    language = settings.language_on(machine)
+    findings = language_for(language, machine).admit(files)
     if findings:
         return Failed(candidate=None, target=target.digest, purpose="eval", stage="parse", diagnostics=findings)
     executor: Executor = EXECUTORS.load("local")(EXECUTORS.load("local").Config(workers=1))
     job = Job(
         target=target,
-        candidate=Candidate(language=settings.language, files=files, lineage=Lineage(origin=paths[0].name)),
+        candidate=Candidate(language=language, files=files, lineage=Lineage(origin=paths[0].name)),
         hardware=machine, purpose="eval", workloads=tuple(target.workload(w).name for w in workloads),
-        timing=TIMING, threads=settings.threads or machine.cores, cache_dir=str(settings.cache),
+        timing=TIMING, threads=settings.threads_on(machine), cache_dir=str(settings.cache),
     )  # fmt: skip
     try:
         return executor.submit(job).result()

@@ -36,6 +36,7 @@ from kernelevolve.schema import (
     RunSpec,
     Step,
     TimingPlan,
+    Triaged,
 )
 from kernelevolve.settings import Settings
 from kernelevolve.store import SqlStore
@@ -59,6 +60,8 @@ class Progress:
     seconds_left: float | None
     best: Passed | None
     best_label: str
+    estimated_us: float | None = None
+    """the best estimate so far, in microseconds, where nothing is measured; `best_label` is that candidate's"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class SearchResult:
     seconds: float
     stopped: Stopped
 
+
+TRIAGE = "triage"
+"""The executor that judges for a device which isn't here: nothing is timed, confirmed or certified."""
 
 CONFIRMATION = TimingPlan(max_pairs=24, half_width=0.02, seconds=4.0)
 """A new best is looked at longer than other candidates are."""
@@ -100,6 +106,8 @@ class _State:
     next_number: int = 0
     best: Parent | None = None
     best_number: int = 0
+    estimated: tuple[float, str] | None = None
+    """best estimate (microseconds), and the label of its candidate"""
     flights: dict[Future[Evaluation], _Flight] = field(default_factory=dict)
     exhausted: bool = False
 
@@ -126,27 +134,33 @@ class Session:
         self._kind: EventKind = kind
 
     @classmethod
-    def start(cls, settings: Settings, target_name: str) -> Self:
+    def start(cls, settings: Settings, target_name: str, executor: str = "local") -> Self:
         """A new run by these settings. Raises `UsageError`, `ToolchainError` and `StoreError`."""
         target = targets.load(target_name, targets_dir(settings.targets))
-        for catalog, name in ((LANGUAGES, "language"), (PROPOSERS, "proposer"), (POLICIES, "policy")):
-            catalog.load(getattr(settings, name))  # a wrong name is said before anything is measured or written
-        machine = hardware.measured(settings.hardware, settings.threads, settings.cache)
-        language_for(settings.language, machine)
+        apart = executor == TRIAGE
+        machine = hardware.absent(settings.hardware) if apart else hardware.find(settings.hardware)
+        # A wrong name is said before anything is measured or written.
+        LANGUAGES.load(settings.language_on(machine))
+        for catalog, name in ((PROPOSERS, settings.proposer), (POLICIES, settings.policy)):
+            catalog.load(name)
+        if not apart:
+            machine = hardware.measured(settings.hardware, settings.threads, settings.cache)
+        language_for(settings.language_on(machine), machine)
         runs = Runs(settings.runs)
         spec = RunSpec(
             run=runs.new_name(target_name),
             created_at=_now(),
             target=target,
             hardware=machine,
-            language=settings.language,
+            language=settings.language_on(machine),
             proposer=settings.proposer,
             policy=settings.policy,
             seed=settings.seed,
             evals=settings.evals,
             minutes=settings.minutes,
-            workers=settings.workers_on(machine.cores),
-            threads=settings.threads or machine.cores,
+            workers=settings.workers_on(hardware.detect() if apart else machine),
+            threads=settings.threads_on(machine),
+            executor=executor,
             kernelevolve=__version__,
         )
         if not target.select(machine.device, "search"):
@@ -163,8 +177,7 @@ class Session:
         """Go on with a run, by what it was asked when it was started and to the same total budget."""
         store = SqlStore.open(Runs(settings.runs).database)
         spec = store.run(run).spec
-        here = hardware.find(spec.hardware.key)
-        if here.key != spec.hardware.key:
+        if spec.executor != TRIAGE and hardware.find(spec.hardware.key).key != spec.hardware.key:
             raise UsageError(f"run {run} was started on {spec.hardware.key}", remedy="resume it on such a machine")
         return cls(settings, spec, store, "resumed")
 
@@ -172,7 +185,8 @@ class Session:
         """Search until the budget is spent; on Ctrl-C the run stays resumable. Raises `JudgeError`, `StoreError`."""
         spec = self.spec
         self._event(self._kind)
-        executor: Executor = EXECUTORS.load("local")(EXECUTORS.load("local").Config(workers=spec.workers))
+        kind = EXECUTORS.load(spec.executor)
+        executor: Executor = kind(kind.Config(workers=spec.workers))
         try:
             self._restore(executor, listen)
             self._loop(executor, listen)
@@ -328,6 +342,9 @@ class Session:
     def _learn(self, number: int, parent: Parent) -> None:
         self._policy.tell(number, parent)
         self._proposer.tell(parent)
+        said, found = parent.evaluation, self._state.estimated
+        if isinstance(said, Triaged) and said.estimated_us is not None and (not found or said.estimated_us < found[0]):
+            self._state.estimated = said.estimated_us, parent.candidate.label
 
     def _promising(self, evaluation: Evaluation) -> bool:
         best = self._state.best
@@ -362,7 +379,8 @@ class Session:
                 seconds=seconds,
                 seconds_left=None if spec.minutes is None else max(0.0, spec.minutes * 60 - seconds),
                 best=measured,
-                best_label=best.candidate.label if best is not None else "",
+                best_label=best.candidate.label if best is not None else state.estimated[1] if state.estimated else "",
+                estimated_us=state.estimated[0] if state.estimated else None,
             )
         )
 

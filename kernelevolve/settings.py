@@ -12,11 +12,16 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kernelevolve.errors import SettingsError
+from kernelevolve.schema import Hardware
 
 PREFIX = "KERNELEVOLVE_"
 FILE = "kernelevolve.toml"
 MOST_WORKERS = 4
 """Judges started without being asked for: they take turns to time, so more of them only cost memory."""
+GPU_WORKERS = 2
+"""The same for a GPU, whose memory holds every judge's inputs: one times while the other compiles and checks."""
+GPU_THREADS = 4
+"""CPU threads of a judge whose kernels run on a GPU."""
 
 
 class Settings(BaseSettings):
@@ -30,7 +35,7 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(None, ge=1, description="threads that a kernel may use; None means all cores")
     hardware: str | None = Field(None, description="key or alias of a device; None means this machine's CPU")
-    language: str = Field("cpp", description="kernel language of the search")
+    language: str | None = Field(None, description="kernel language; None means cpp for a CPU and triton for a GPU")
     proposer: str = Field("tuner", description="who writes candidates")
     policy: str = Field("greedy", description="which parents breed next")
     registry: Path = Field(
@@ -45,9 +50,17 @@ class Settings(BaseSettings):
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    def workers_on(self, cores: int) -> int:
-        """Judges to start on a machine with so many cores."""
-        return self.workers or min(cores, MOST_WORKERS)
+    def workers_on(self, machine: Hardware) -> int:
+        """Judges to start for a device of this machine."""
+        return self.workers or (min(machine.cores, MOST_WORKERS) if machine.device == "cpu" else GPU_WORKERS)
+
+    def threads_on(self, machine: Hardware) -> int:
+        """CPU threads for kernels (on a CPU) and for what judges do themselves."""
+        return self.threads or (machine.cores if machine.device == "cpu" else GPU_THREADS)
+
+    def language_on(self, machine: Hardware) -> str:
+        """The kernel language for a device."""
+        return self.language or ("cpp" if machine.device == "cpu" else "triton")
 
     @classmethod
     def settings_customise_sources(

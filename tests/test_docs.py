@@ -9,7 +9,9 @@ import typer
 
 from kernelevolve.cli.app import app, main
 from kernelevolve.cli.options import EXIT_CODES
+from kernelevolve.hardware.devices import known
 from kernelevolve.settings import Settings
+from kernelevolve.testing.records import a_hardware
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -124,9 +126,11 @@ def test_the_readme_has_the_same_exit_codes():
 
 
 def test_the_readme_has_the_defaults_of_the_settings():
-    for name in ("evals", "seed", "language", "proposer", "policy"):
-        (row,) = (line for line in README.read_text().splitlines() if line.startswith(f"| `--{name}`"))
-        assert row.split("|")[-2].strip(" `") == str(Settings.model_fields[name].default)
+    rows = {line.split("`")[1]: line.split("|")[-2].strip() for line in README.read_text().splitlines() if "| `--" in line}
+    for name in ("evals", "seed", "proposer", "policy"):
+        assert rows[f"--{name}"].strip("`") == str(Settings.model_fields[name].default)
+    cpu, gpu = a_hardware(), known("nvidia-h200").hardware
+    assert rows["--language"] == f"`{Settings().language_on(cpu)}` for a CPU, `{Settings().language_on(gpu)}` for a GPU"
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)

@@ -27,6 +27,7 @@ BASELINE_LIMITS = Limits(call_s=600.0)
 """torch.compile may take its time over the first call of a baseline."""
 
 CALIBRATION_TURNS = 7
+QUIET_TURNS = 3
 HOPELESS = 4.0
 """A baseline this many times slower than the fastest at first sight is not timed any further."""
 
@@ -50,6 +51,7 @@ class Bench:
         self._threads = threads
         self._cache_dir = cache_dir
         self._baselines: Runner | None = None
+        self._quiet: dict[tuple[str, str], float] = {}
 
     def index(self, workload: str) -> int:
         """Position of a workload in the arena."""
@@ -90,6 +92,17 @@ class Bench:
                 remedy=f"choose one of: {', '.join(self._names)}",
             )
         return Side(self.baselines, self._names.index(baseline), self.index(workload), self.slots(workload))
+
+    def quiet_us(self, workload: str, baseline: str, plan: TimingPlan) -> float:
+        """A baseline's time with nothing else about, microseconds: measured once, before a candidate is started."""
+        if (workload, baseline) not in self._quiet:
+            side = self.baseline_side(workload, baseline)
+            side.runner.resume()
+            side.size(plan.turn_us)
+            for _ in range(QUIET_TURNS):
+                side.turn(self.rng.getrandbits(32))
+            self._quiet[workload, baseline] = _median(side.turns, f"{baseline} on {workload}")
+        return self._quiet[workload, baseline]
 
     def verify(self, runner: Runner, workload: int, slot: int) -> None:
         """Compare a slot's outputs with the truth. Raises `RunnerFailed`."""

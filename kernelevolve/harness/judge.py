@@ -154,6 +154,7 @@ class _Case:
         self, bench: Bench, timed: tuple[Workload, ...], built: Built
     ) -> tuple[list[Measurement], list[Diagnostic]]:
         job, judge = self._job, self._judge
+        quiet = self._quiet(bench, timed)
         with Runner(self._program(bench, built), bench.arena, job.limits) as runner:
             with judge.machine.shared():
                 with self._at("load"):
@@ -166,7 +167,18 @@ class _Case:
             with judge.machine.alone(), self._at("time"), self._device.watched(profiles):
                 for workload in timed:
                     measurements += self._time(bench, runner, workload, prepared.get(workload.name), profiles)
+        self._device.undisturbed(measurements, quiet)
         return measurements, profiles
+
+    def _quiet(self, bench: Bench, timed: tuple[Workload, ...]) -> dict[tuple[str, str], float]:
+        """What the baselines take while no candidate is on the device, which may leave something running there."""
+        if not self._device.shared:
+            return {}
+        with self._judge.machine.alone():
+            return {
+                (w.name, name): bench.quiet_us(w.name, name, self._job.timing)
+                for w in timed for name in self._job.baselines.get(w.name, ())
+            }  # fmt: skip
 
     def _program(self, bench: Bench, built: Built) -> Program:
         job, judge = self._job, self._judge
