@@ -46,7 +46,13 @@ LANGUAGES = Catalog(
         "triton": "kernelevolve.languages.triton:Triton",
     },
 )
-EXECUTORS = Catalog("executors", {"local": "kernelevolve.executors.local:LocalExecutor"})
+EXECUTORS = Catalog(
+    "executors",
+    {
+        "local": "kernelevolve.executors.local:LocalExecutor",
+        "triage": "kernelevolve.executors.triage:TriageExecutor",
+    },
+)
 PROPOSERS = Catalog("proposers", {"tuner": "kernelevolve.proposers.tuner:Tuner"})
 POLICIES = Catalog(
     "policies",

@@ -40,7 +40,7 @@ class Lines:
 
     def __call__(self, progress: "Progress") -> None:
         """Hear of the search."""
-        best = progress.best.candidate if progress.best else ""
+        best = progress.best.candidate if progress.best else progress.best_label
         waited = progress.evaluated - self._said_at
         if (progress.stage, best) == (self._stage, self._best) and waited < _EVERY:
             return
@@ -63,6 +63,8 @@ def panel(progress: "Progress") -> Group:
 
 def best_so_far(progress: "Progress") -> str:
     """The best candidate with its interval."""
+    if progress.best is None and progress.estimated_us is not None:
+        return f"best estimate {formats.microseconds(progress.estimated_us)} us, {progress.best_label}"
     if progress.best is None:
         return "nothing passed yet"
     return f"best {formats.speedup(progress.best)} {progress.best_label}".rstrip()

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from kernelevolve.errors import UnknownNameError
-from kernelevolve.hardware import amd, architectures, ceilings, cpu, nvidia
+from kernelevolve.errors import UnknownNameError, UsageError
+from kernelevolve.hardware import amd, architectures, ceilings, cpu, devices, nvidia
 from kernelevolve.schema import Hardware
 
-__all__ = ["detect", "detect_all", "find", "measured"]
+__all__ = ["absent", "detect", "detect_all", "find", "measured"]
 
 
 def detect() -> Hardware:
@@ -32,8 +32,15 @@ def find(name: str | None) -> Hardware:
             return hardware
     raise UnknownNameError(
         f"there is no hardware {name!r} on this machine",
-        remedy=f"choose one of: {', '.join(h.key for h in present)}",
+        remedy=f"choose one of: {', '.join(h.key for h in present)}; to search for a GPU that isn't here, add --triage",
     )
+
+
+def absent(name: str | None) -> Hardware:
+    """A GPU that needn't be here, by key or alias; nothing about it was measured. Raises `UsageError`."""
+    if name is None:
+        raise UsageError("--triage needs the name of a device", remedy="add, for instance, --hardware nvidia-h200")
+    return devices.known(name).hardware
 
 
 def measured(name: str | None, threads: int | None, cache_dir: Path) -> Hardware:

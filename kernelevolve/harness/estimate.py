@@ -145,6 +145,8 @@ class _Device:
         if ceilings is None:
             return cls(gpu, MEMORY_SHARE * gpu.memory_gbps, gpu.memory_gbps, tflops, gpu.peak_tflops)
         measured = {dtype: gflops / 1e3 for dtype, gflops in ceilings.peak_gflops.items()}
+        if "float32_fma" in measured:  # of the ordinary units, which is what float32 means here
+            measured["float32"] = measured["float32_fma"]
         gbps = ceilings.bandwidth_gbps(8 * gpu.cache_bytes)
         return cls(gpu, gbps, gbps, {**tflops, **measured}, {**gpu.peak_tflops, **measured})
 

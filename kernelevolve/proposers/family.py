@@ -122,12 +122,14 @@ class Family:
 
 
 def _too_large(failure: Failed) -> bool:
-    """Whether a smaller member might fit: it ran out of memory, or its build out of time.
+    """Whether a smaller member might fit: it ran out of memory, of a device's too, or its build out of time.
 
     A call that runs out of time says nothing of the kind: small tiles are as likely to be slow as large ones.
     """
     resources = {d.resource for d in failure.diagnostics if isinstance(d, LimitExceeded)}
-    return "memory" in resources or (failure.stage == "build" and "time" in resources)
+    return bool(resources & {"memory", "shared_memory", "threads"}) or (
+        failure.stage == "build" and "time" in resources
+    )
 
 
 def _at_least(member: Member, other: Member) -> bool:

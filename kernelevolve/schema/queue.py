@@ -28,7 +28,6 @@ class Queue(Record):
     target: str = Field(description="name")
     target_digest: str
     hardware_key: str
-    language: str
     run: str | None = Field(None, description="the search it comes from")
     created_at: str = Field(description="UTC, ISO 8601")
     kernelevolve: str = Field(description="version that wrote it")

@@ -26,6 +26,7 @@ class RunSpec(Record):
     minutes: float | None = Field(None, description="wall-clock budget of one sitting; None means none")
     workers: int
     threads: int
+    executor: str = Field("local", description="who judges; triage looks at candidates without their device")
     kernelevolve: str = Field(description="version that started it")
 
 

@@ -126,7 +126,7 @@ RECORDS: tuple[Record, ...] = (
     a_triaged(estimated_us=None, code=None, diagnostics=(Uncaptured(**SAID),)),
     NoEstimate(workload="w", reason="nothing is known"),
     Queue(
-        target="double", target_digest="t", hardware_key="nvidia-h200", language="triton", created_at="2026-01-02",
+        target="double", target_digest="t", hardware_key="nvidia-h200", created_at="2026-01-02",
         kernelevolve="0.1.0", entries=(QueueEntry(candidate=a_candidate(), estimates=(an_estimate(),), triage="d"),),
     ),
     a_calibration(),
