@@ -126,7 +126,8 @@ def test_the_readme_has_the_same_exit_codes():
 
 
 def test_the_readme_has_the_defaults_of_the_settings():
-    rows = {line.split("`")[1]: line.split("|")[-2].strip() for line in README.read_text().splitlines() if "| `--" in line}
+    lines = [line for line in README.read_text().splitlines() if line.startswith("| `--")]
+    rows = {line.split("`")[1]: line.split("|")[-2].strip() for line in lines}
     for name in ("evals", "seed", "proposer", "policy"):
         assert rows[f"--{name}"].strip("`") == str(Settings.model_fields[name].default)
     cpu, gpu = a_hardware(), known("nvidia-h200").hardware
