@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from kernelevolve.hardware.devices import Gpu
 from kernelevolve.harness.checks import CompileCheck
 from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchWorkload
+from kernelevolve.harness.programs import python_command
 from kernelevolve.harness.resources import excess, residency
 from kernelevolve.harness.sandbox import Finished, Sandbox
-from kernelevolve.languages.triton import Triton, main_file, python
+from kernelevolve.harness.zygote import Preload, run_forked, zygote
+from kernelevolve.languages.triton import Triton, main_file
 from kernelevolve.schema import (
     Candidate,
     CompiledKernel,
@@ -26,13 +28,15 @@ from kernelevolve.schema import (
     Target,
 )
 
-PACKAGE = Path(__file__).resolve().parents[1]
+_CAPTURE = "kernelevolve.harness.triton_capture"
 LIMITS = Limits(memory_bytes=32 << 30, build_s=180.0, processes=256)
 """torch and LLVM map much more memory than they use."""
 _MOST_REPORT = 16 << 20
 
 
-def compile_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox) -> CompileCheck:
+def compile_check(
+    candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path
+) -> CompileCheck:  # fmt: skip
     """Compile all that is launched on the target's search workloads for GPUs."""
     workloads = tuple(LaunchWorkload.of(target, w) for w in target.select("gpu", "search"))
     main = main_file(candidate.files, candidate.entry) or min(candidate.files)
@@ -41,15 +45,27 @@ def compile_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandb
         work = Path(scratch) / "work"
         write_sources(candidate, work)
         (work / "job.json").write_text(job.model_dump_json())
-        done = sandbox.run(
-            ["/usr/bin/env", f"TRITON_CACHE_DIR={work}/.triton", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1",
-             python(), "-I", "-m", "kernelevolve.harness.triton_capture"],
-            limits=LIMITS, seconds=LIMITS.build_s, readable=(*Triton().libraries, PACKAGE), writable=(work,), cwd=work,
-        )  # fmt: skip
+        done = _captured(work, gpu, sandbox, cache_dir)
         report = _read(work / "report.json") if done.returncode == 0 else None
     if report is None:
         return CompileCheck(diagnostics=(_ended(done),), seconds={"capture": done.seconds})
     return judged(report, gpu)
+
+
+def _captured(work: Path, gpu: Gpu, sandbox: Sandbox, cache_dir: Path) -> Finished:
+    environment = {"TRITON_CACHE_DIR": f"{work}/.triton", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command, readable = python_command(_CAPTURE)
+    server = zygote(Preload((_CAPTURE,), (gpu.vendor,)), cache_dir)
+    if server is not None:
+        return run_forked(
+            server, sandbox, (_CAPTURE,), environment=environment, limits=LIMITS, seconds=LIMITS.build_s,
+            readable=readable, folder=work,
+        )  # fmt: skip
+    words = [f"{name}={value}" for name, value in environment.items()]
+    return sandbox.run(
+        ["/usr/bin/env", *words, *command], limits=LIMITS, seconds=LIMITS.build_s, readable=readable,
+        writable=(work,), cwd=work,
+    )  # fmt: skip
 
 
 def write_sources(candidate: Candidate, folder: Path) -> None:

@@ -8,13 +8,14 @@ from random import SystemRandom
 from kernelevolve.hardware.devices import Gpu
 from kernelevolve.harness.arena import Arena
 from kernelevolve.harness.checks import InterpreterCheck
-from kernelevolve.harness.compile_check import LIMITS, PACKAGE, write_sources
+from kernelevolve.harness.compile_check import LIMITS, write_sources
 from kernelevolve.harness.correctness import compare
 from kernelevolve.harness.oracle import Oracle
-from kernelevolve.harness.programs import MODULE_RUNNER, Program
+from kernelevolve.harness.programs import MODULE_RUNNER, Program, python_command
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox, clean_environment
-from kernelevolve.languages.triton import Triton, main_file, python
+from kernelevolve.harness.zygote import Preload, zygote
+from kernelevolve.languages.triton import Triton, main_file
 from kernelevolve.schema import Candidate, Diagnostic, Limits, Target, Uncaptured, Workload
 
 MOST_ELEMENTS = 1 << 20
@@ -25,9 +26,15 @@ _LOAD_S = 60.0
 _CALL_LIMITS = Limits(**{**LIMITS.model_dump(), "call_s": 60.0})
 _MOST_DIFFERENCES = 6
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}
+_PRELOAD = Preload(
+    (MODULE_RUNNER, "kernelevolve.harness.triton_device", "kernelevolve.harness.triton_mends"),
+    environment=(("TRITON_INTERPRET", "1"),),
+)  # fmt: skip
 
 
-def interpreter_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox) -> InterpreterCheck:
+def interpreter_check(
+    candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path
+) -> InterpreterCheck:  # fmt: skip
     """Call the candidate on the target's check workloads for GPUs, with inputs that it has never seen."""
     workloads = tuple(w for w in target.select("gpu", "check") if elements(target, w) <= MOST_ELEMENTS)
     large = tuple(w.name for w in target.select("gpu", "check") if w not in workloads)
@@ -40,7 +47,7 @@ def interpreter_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: S
         arena = Arena(target, workloads, Oracle(target, folder, SystemRandom().getrandbits(60)))
         made = time.monotonic()
         try:
-            found = _checked(_program(candidate, folder / "work", gpu, sandbox), arena)
+            found = _checked(_program(candidate, folder / "work", gpu, sandbox, cache_dir), arena)
         finally:
             arena.close()
     seconds = {"inputs": made - started, "interpret": time.monotonic() - made}
@@ -58,13 +65,14 @@ def elements(target: Target, workload: Workload) -> int:
     return total
 
 
-def _program(candidate: Candidate, work: Path, gpu: Gpu, sandbox: Sandbox) -> Program:
+def _program(candidate: Candidate, work: Path, gpu: Gpu, sandbox: Sandbox, cache_dir: Path) -> Program:
     main = main_file(candidate.files, candidate.entry) or min(candidate.files)
-    artifact = str(work / main)
+    arguments = (Triton.name, str(work / main), candidate.entry, "shared", "cpu", gpu.key, "-")
+    command, readable = python_command(MODULE_RUNNER, *arguments)
+    server = zygote(_PRELOAD, cache_dir)
     return Program(
-        argv=(python(), "-I", "-m", MODULE_RUNNER, Triton.name, artifact, candidate.entry, "shared", "cpu", gpu.key),
-        environment={**clean_environment(), **_ENVIRONMENT},
-        readable=(*Triton().libraries, PACKAGE, work), sandbox=sandbox,
+        argv=command if server is None else (MODULE_RUNNER, *arguments), server=server,
+        environment={**clean_environment(), **_ENVIRONMENT}, readable=(*readable, work), sandbox=sandbox,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kernelevolve.harness.access import HOST, Access
 from kernelevolve.harness.sandbox import Sandbox, clean_environment, native_tool, openmp_environment
@@ -13,6 +14,9 @@ from kernelevolve.languages import Language
 from kernelevolve.languages.cpp import Cpp
 from kernelevolve.languages.triton import python
 from kernelevolve.schema import Hardware
+
+if TYPE_CHECKING:
+    from kernelevolve.harness.zygote import Zygote
 
 MODULE_RUNNER = "kernelevolve.harness.module_runner"
 """Holds candidates that Python loads."""
@@ -32,6 +36,8 @@ class Program:
     """device nodes; with any, the address space isn't bounded, since a device's memory counts there"""
     sandbox: Sandbox | None = None
     """None for our own code (baselines)"""
+    server: "Zygote | None" = None
+    """what forks it: `argv` is then a module of ours and its arguments"""
 
 
 def candidate_program(artifact: Path, entry: str, sandbox: Sandbox, cache_dir: Path, threads: int) -> Program:

@@ -18,6 +18,7 @@ from kernelevolve.harness.layout import COMMAND
 from kernelevolve.harness.outputs import Outputs
 from kernelevolve.harness.programs import Program
 from kernelevolve.harness.sandbox import STATUS, check_walls
+from kernelevolve.harness.zygote import Forked
 from kernelevolve.schema import Cheat, Crash, Diagnostic, LimitExceeded, Limits, Raised
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Runner:
         os.close(status)
         self._pid = STATUS.unpack(word)[0] if len(word) == STATUS.size else self._process.pid
 
-    def _start(self, program: Program) -> tuple[subprocess.Popen[bytes], int, int, int, int, int]:
+    def _start(self, program: Program) -> tuple[subprocess.Popen[bytes] | Forked, int, int, int, int, int]:
         command_read, commands = os.pipe()
         answers, answer_write = os.pipe()
         printed, print_write = os.pipe()
@@ -67,10 +68,16 @@ class Runner:
                 devices=program.devices, status=status_write, errors=errors_write, uid=program.sandbox.user(),
             )  # fmt: skip
             passed += [status_write, errors_write]
-        process = subprocess.Popen(
-            argv, env=program.environment, stdin=subprocess.DEVNULL, stdout=print_write, stderr=print_write,
-            pass_fds=passed, start_new_session=True,
-        )  # fmt: skip
+        process: subprocess.Popen[bytes] | Forked
+        if program.server is not None:
+            process = program.server.spawn(
+                argv, environment=program.environment, descriptors=passed, output=print_write
+            )  # fmt: skip
+        else:
+            process = subprocess.Popen(
+                argv, env=program.environment, stdin=subprocess.DEVNULL, stdout=print_write, stderr=print_write,
+                pass_fds=passed, start_new_session=True,
+            )  # fmt: skip
         for fd in (command_read, answer_write, print_write, status_write, errors_write):
             os.close(fd)
         return process, commands, answers, printed, errors, status
@@ -193,7 +200,7 @@ class Runner:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
             self.kill()
-            code = self._process.returncode
+            code = self._process.wait()
         check_walls(self._errors)
         printed = self._tail()
         where = self._where(workload)

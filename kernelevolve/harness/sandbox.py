@@ -242,12 +242,16 @@ def _outside_system(paths: Sequence[Path]) -> list[Path]:
 
 
 @cache
-def native_tool(name: str, cache_dir: Path) -> Path:
-    """One of our own C++ programs (`native/<name>.cpp`), built once. Raises `ToolchainError`."""
+def native_tool(name: str, cache_dir: Path, *, function: bool = False) -> Path:
+    """One of our own C++ programs (`native/<name>.cpp`), built once; or a library with what it does as a function.
+
+    Raises `ToolchainError`.
+    """
     source = NATIVE / f"{name}.cpp"
     gxx, version = compiler()
     ffi = ffi_folder()
     flags = ["-std=c++17", "-O2", f"-I{ffi / 'include'}"]
+    flags += ["-shared", "-fPIC", f"-D{name.upper()}_AS_FUNCTION"] if function else []
     link = [f"-L{ffi / 'lib'}", "-ltvm_ffi", f"-Wl,-rpath,{ffi / 'lib'}", "-ldl"] if name == "runner" else []
     tool = cache_dir / "native" / f"{name}-{digest_of(source.read_text(), version, flags, link)[:16]}"
     if not tool.is_file():

@@ -47,13 +47,13 @@ def triage(candidate: Candidate, target: Target, gpu: Gpu, cache_dir: Path) -> T
         folder = cache_dir / "triage"
         compiled, seconds["compile"] = _kept(
             folder / f"{digest_of('compile', *identity, gpu.digest)}.json", CompileCheck,
-            lambda: compile_check(candidate, target, gpu, sandbox),
+            lambda: compile_check(candidate, target, gpu, sandbox, cache_dir),
         )  # fmt: skip
         diagnostics += compiled.diagnostics
         if not any(d.kind == "compile" for d in diagnostics):
             found, seconds["interpret"] = _kept(
                 folder / f"{digest_of('interpret', *identity, gpu.key)}.json", InterpreterCheck,
-                lambda: _interpret(candidate, target, gpu, sandbox),
+                lambda: _interpret(candidate, target, gpu, sandbox, cache_dir),
             )  # fmt: skip
             checked, unchecked = found.checked, found.unchecked
             said = {d.message for d in diagnostics}
@@ -66,10 +66,12 @@ def triage(candidate: Candidate, target: Target, gpu: Gpu, cache_dir: Path) -> T
     )  # fmt: skip
 
 
-def _interpret(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox) -> InterpreterCheck:
+def _interpret(
+    candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path
+) -> InterpreterCheck:  # fmt: skip
     from kernelevolve.harness.interpreter_check import interpreter_check  # imports torch: a repeat needs none
 
-    return interpreter_check(candidate, target, gpu, sandbox)
+    return interpreter_check(candidate, target, gpu, sandbox, cache_dir)
 
 
 def _kept(file: Path, kind: type[_R], find_out: Callable[[], _R]) -> tuple[_R, float]:

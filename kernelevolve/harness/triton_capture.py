@@ -9,7 +9,6 @@ none is made.
 import inspect
 import logging
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,36 +19,30 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-import triton
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 from kernelevolve.errors import ToolchainError
+from kernelevolve.hardware.devices import DEVICES
 from kernelevolve.harness.fake_gpu import FakeGpu
-from kernelevolve.harness.hot_loop import hot_loop
+from kernelevolve.harness.inspection import Inspection
 from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchArgument, LaunchWorkload
 from kernelevolve.harness.oracle import torch_dtype
-from kernelevolve.harness.resources import (
-    amd_instructions,
-    amd_registers,
-    nvidia_instructions,
-    nvidia_registers,
-)
 from kernelevolve.harness.triton_device import pretending
 from kernelevolve.harness.triton_errors import of_compiler, of_launcher
+from kernelevolve.harness.triton_warmup import compile_once
 from kernelevolve.languages.base import Loaded
 from kernelevolve.languages.triton import Triton
-from kernelevolve.schema import Diagnostic, Raised, Resources, TensorUse, digest_of
-
-_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+from kernelevolve.schema import Diagnostic, Raised, TensorUse, digest_of
 
 
 class Capture:
     """The launches of one candidate."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
-        self.launches: list[Launch] = []
+        self._filed: list[tuple[Launch, str | None]] = []
+        self._inspection = Inspection()
         self.sources = sources
         self.reported: BaseException | None = None
         """the compiler's last error: already among the launches when it leaves `run`"""
@@ -57,7 +50,6 @@ class Capture:
         self._workload = ""
         self._number = -1
         self._tuning = False
-        self._resources: dict[str, Resources] = {}
         self._storages: dict[int, tuple[int, Any]] = {}
         """address to number; a storage is kept so that no other one gets its address"""
 
@@ -112,8 +104,7 @@ class Capture:
             raise
         finally:
             self.seconds["compile"] += time.perf_counter() - started
-        found = {"resources": self._inspect(compiled), "tensors": tensors, "code": _code(compiled.asm)}
-        self._file(function, sides, configuration, **found)
+        self._file(function, sides, configuration, compiled=compiled, tensors=tensors, code=_code(compiled.asm))
         return compiled
 
     def _tensors(self, values: Iterable[Any]) -> tuple[TensorUse, ...]:
@@ -127,38 +118,27 @@ class Capture:
                 found[number] = max(size, found.get(number, 0))
         return tuple(TensorUse(storage=number, bytes=size) for number, size in found.items())
 
-    def _file(self, function: Any, grid: tuple[int, int, int], configuration: dict[str, str], **found: Any) -> None:
+    def _file(
+        self, function: Any, grid: tuple[int, int, int], configuration: dict[str, str], *, compiled: Any = None,
+        **found: Any,
+    ) -> None:  # fmt: skip
         launch = Launch(
             workload=self._workload, number=self._number, kernel=function.__name__, grid=grid,
             configuration=configuration, **found,
         )  # fmt: skip
-        if launch not in self.launches:  # a tuner launches its choice a second time
-            self.launches.append(launch)
+        filed = launch, None if compiled is None else self._inspection.add(compiled)
+        if filed not in self._filed:  # a tuner launches its choice a second time
+            self._filed.append(filed)
 
-    def _inspect(self, compiled: Any) -> Resources:
-        if compiled.hash not in self._resources:
-            started = time.perf_counter()
-            self._resources[compiled.hash] = _resources(compiled)
-            self.seconds["inspect"] += time.perf_counter() - started
-        return self._resources[compiled.hash]
-
-
-def _resources(compiled: Any) -> Resources:
-    if "cubin" in compiled.asm:
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(compiled.asm["cubin"])
-            file.flush()
-            registers, stack = nvidia_registers(_tool("cuobjdump", "--dump-resource-usage", file.name))
-            code, count = _tool("nvdisasm", file.name), nvidia_instructions
-    else:
-        registers, stack = amd_registers(compiled.asm["amdgcn"])
-        code, count = compiled.asm["amdgcn"], amd_instructions
-    metadata, loop = compiled.metadata, hot_loop(code)
-    return Resources(
-        registers=registers, spill_bytes=stack, shared_bytes=metadata.shared, num_warps=metadata.num_warps,
-        num_stages=metadata.num_stages, num_ctas=getattr(metadata, "num_ctas", 1), instructions=count(code),
-        loop=count(loop) if loop else None,
-    )  # fmt: skip
+    def launches(self) -> tuple[Launch, ...]:
+        """All of them, with what their kernels need."""
+        started = time.perf_counter()
+        resources = self._inspection.resources()
+        self.seconds["inspect"] = time.perf_counter() - started
+        return tuple(
+            launch if key is None else launch.model_copy(update={"resources": resources[key]})
+            for launch, key in self._filed
+        )
 
 
 def _code(asm: Mapping[str, Any]) -> str:
@@ -166,13 +146,6 @@ def _code(asm: Mapping[str, Any]) -> str:
     text, comment = (asm["ptx"], "//") if "ptx" in asm else (asm["amdgcn"], ";")
     lines = [line.partition(comment)[0].strip() for line in text.partition("\t.section\t.debug")[0].splitlines()]
     return digest_of([line for line in lines if line and not line.startswith((".loc", ".file", ".Ltmp", "$L__tmp"))])
-
-
-def _tool(name: str, *arguments: str) -> str:
-    done = subprocess.run([str(_TOOLS / name), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ToolchainError(f"{name} failed: {done.stderr.strip()}", remedy="install triton anew")
-    return done.stdout
 
 
 def _arguments(function: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +218,12 @@ def _run_all(job: CaptureJob, capture: Capture) -> Iterator[Diagnostic]:
                 yield of_launcher(error, workload.name, capture.sources)
 
 
-def main() -> None:
+def warm_up(vendor: str) -> None:
+    """Compile something for a device of that vendor, in the process that candidates' ones are forked from."""
+    compile_once(next(gpu for gpu in DEVICES if gpu.vendor == vendor))
+
+
+def main(_argv: list[str]) -> None:
     """Read the job, write the report."""
     logging.disable(logging.WARNING)
     began = time.perf_counter()
@@ -255,10 +233,11 @@ def main() -> None:
     aligned = patch.object(FakeTensor, "data_ptr", lambda self: self.storage_offset() * self.element_size())
     with aligned, pretending(job.gpu), capture.patched(), torch.no_grad():
         diagnostics = tuple(_run_all(job, capture))
+    launches = capture.launches()
     seconds = {**capture.seconds, "capture": time.perf_counter() - began}
-    report = CaptureReport(launches=tuple(capture.launches), diagnostics=diagnostics, seconds=seconds)
+    report = CaptureReport(launches=launches, diagnostics=diagnostics, seconds=seconds)
     Path("report.json").write_text(report.model_dump_json())
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv)

@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from triton.runtime import interpreter
 from triton.runtime.autotuner import Autotuner
 
+from kernelevolve.harness.triton_quick import quicken
+
 _BUILDER = interpreter.InterpreterBuilder
 
 
@@ -28,6 +30,7 @@ def mend() -> None:
     # All tensors are in this process: there is nothing to copy back, and the inputs' pages are read-only.
     interpreter.GridExecutor._restore_args_dev = lambda *_: None
     _guard_memory()
+    quicken()
 
 
 def _mend_dot() -> None:

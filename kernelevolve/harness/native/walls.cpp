@@ -198,9 +198,8 @@ void report(int status, pid_t program) {
   _exit(WEXITSTATUS(status));
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+// Returns, in the process that is to be the program, once all walls stand.
+Options raise_walls(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   umask(022);  // the folders made here are for another user
   Options options = parse(argc, argv);
@@ -233,6 +232,21 @@ int main(int argc, char** argv) {
   check(chdir(options.folder.c_str()) == 0, "chdir " + options.folder);
   drop_privileges(options);
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);  // a change of user has cleared it
+  return options;
+}
+
+}  // namespace
+
+#ifdef WALLS_AS_FUNCTION
+// For a process that was forked with its program already in it: what comes after "--" is only a name.
+extern "C" void kernelevolve_raise_walls(int argc, char** argv) {
+  raise_walls(argc, argv);
+  close(errors);  // a program that is started never had it
+}
+#else
+int main(int argc, char** argv) {
+  const Options options = raise_walls(argc, argv);
   execv(options.program[0], options.program);
   die(std::string("exec ") + options.program[0]);
 }
+#endif

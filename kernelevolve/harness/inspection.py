@@ -1,0 +1,115 @@
+"""What compiled kernels need, found out for all kernels of a candidate at once.
+
+nvdisasm takes most of a second to start, whatever it is given, so it is started once and gets all code in one piece.
+"""
+
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import triton
+
+from kernelevolve.errors import ToolchainError
+from kernelevolve.harness.hot_loop import hot_loop
+from kernelevolve.harness.resources import amd_instructions, amd_registers, nvidia_instructions, nvidia_registers
+from kernelevolve.schema import Instructions, Resources
+
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_INSTRUCTION = re.compile(r"^\s*/\*(?P<at>[0-9a-f]{4,})\*/")
+_BRANCH = re.compile(r"(?P<branch>\bBRA\b[^;\n]*?)\b0x(?P<to>[0-9a-f]+)")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+
+
+class Inspection:
+    """Kernels that Triton has compiled, by their hash."""
+
+    def __init__(self) -> None:
+        self._kernels: dict[str, Any] = {}
+
+    def add(self, compiled: Any) -> str:
+        """Remember a kernel; its hash."""
+        self._kernels.setdefault(compiled.hash, compiled)
+        return str(compiled.hash)
+
+    def resources(self) -> dict[str, Resources]:
+        """Of every kernel, by its hash. Raises `ToolchainError`."""
+        kernels = list(self._kernels.items())
+        cubins = [(name, k.asm["cubin"], k.metadata.target.arch) for name, k in kernels if "cubin" in k.asm]
+        texts = dict(zip((name for name, _, _ in cubins), disassembled([(c, a) for _, c, a in cubins]), strict=True))
+        return {name: _resources(kernel, texts.get(name)) for name, kernel in kernels}
+
+
+def _resources(compiled: Any, code: str | None) -> Resources:
+    metadata = compiled.metadata
+    count: Callable[[str], Instructions] = nvidia_instructions
+    if code is not None:
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(compiled.asm["cubin"])
+            file.flush()
+            registers, stack = nvidia_registers(_tool("cuobjdump", "--dump-resource-usage", file.name))
+    else:
+        code, count = compiled.asm["amdgcn"], amd_instructions
+        registers, stack = amd_registers(code)
+    loop = hot_loop(code)
+    return Resources(
+        registers=registers, spill_bytes=stack, shared_bytes=metadata.shared, num_warps=metadata.num_warps,
+        num_stages=metadata.num_stages, num_ctas=getattr(metadata, "num_ctas", 1), instructions=count(code),
+        loop=count(loop) if loop else None,
+    )  # fmt: skip
+
+
+def disassembled(cubins: Sequence[tuple[bytes, int]]) -> list[str]:
+    """The instructions of cubins (each with its capability, 90 for sm_90) as text. Raises `ToolchainError`."""
+    if not cubins:
+        return []
+    codes = [b"".join(code_sections(cubin)) for cubin, _ in cubins]
+    capability = cubins[0][1]
+    name = f"SM{capability}{'a' if capability >= 90 else ''}"
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"".join(codes))
+        file.flush()
+        lines = _labelled(_tool("nvdisasm", "--binary", name, file.name).splitlines())
+    texts: list[list[str]] = [[] for _ in codes]
+    ends: list[int] = []
+    for code in codes:
+        ends.append((ends[-1] if ends else 0) + len(code))
+    place = 0
+    for at, line in lines:
+        while at >= ends[place]:
+            place += 1
+        texts[place].append(line)
+    return ["\n".join(text) for text in texts]
+
+
+def _labelled(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Instructions with their addresses; where a branch leads stands a label, as in the disassembly of a whole file."""
+    targets = {int(m["to"], 16) for line in lines if (m := _BRANCH.search(line))}
+    for line in lines:
+        if (found := _INSTRUCTION.match(line)) is None:
+            continue
+        at = int(found["at"], 16)
+        if at in targets:
+            yield at, f".L_{at:x}:"
+        yield at, _BRANCH.sub(lambda m: f"{m['branch']}`(.L_{int(m['to'], 16):x})", line)
+
+
+def code_sections(cubin: bytes) -> Iterator[bytes]:
+    """The machine code in an ELF file (64 bits, little-endian), section by section."""
+    (start,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [_SECTION.unpack_from(cubin, start + number * size) for number in range(count)]
+    strings = sections[names][4]
+    for name, _, _, _, offset, length, *_ in sections:
+        if cubin.startswith(b".text.", strings + name):
+            yield cubin[offset : offset + length]
+
+
+def _tool(name: str, *arguments: str) -> str:
+    done = subprocess.run([str(_TOOLS / name), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ToolchainError(f"{name} failed: {done.stderr.strip()}", remedy="install triton anew")
+    return done.stdout
