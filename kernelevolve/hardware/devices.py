@@ -145,19 +145,16 @@ def known(name: str) -> Gpu:
         if name in (gpu.key, *gpu.aliases):
             return gpu
     if vendor := architectures.vendor_of(name):
-        plain = architectures.plain(name)
-        closest = _closest(vendor, plain)
-        return of(
-            Hardware(
-                key=f"{vendor}-{plain.replace('_', '-')}", aliases=(plain,), device="gpu", vendor=vendor,
-                product=f"a device of {plain}", architecture=plain, cores=closest.multiprocessors,
-                memory_bytes=closest.memory_bytes,
-            )
-        )  # fmt: skip
+        return of(_stand_in(vendor, architectures.plain(name)))
+    inner = name.partition("-")[2].replace("-", "_")
+    if (vendor := architectures.vendor_of(inner)) and name == _stand_in(vendor, inner).key:
+        return _derived(_stand_in(vendor, inner))  # it was said when the key was made
     names = [name for gpu in DEVICES for name in (gpu.key, *gpu.aliases)]
     close = get_close_matches(name.lower(), names, n=3, cutoff=0.6)
     choices = ", ".join(close or [gpu.aliases[0] if len(gpu.aliases) == 1 else gpu.key for gpu in DEVICES])
-    raise UnknownNameError(f"no device is known as {name!r}", remedy=f"choose one of: {choices}")
+    raise UnknownNameError(
+        f"no device is known as {name!r}", remedy=f"choose one of: {choices}; or an architecture, such as sm_90"
+    )
 
 
 def of(hardware: Hardware) -> Gpu:
@@ -173,12 +170,27 @@ def of(hardware: Hardware) -> Gpu:
     for gpu in DEVICES:
         if hardware.key in (gpu.key, *gpu.aliases):
             return gpu
-    closest, limits = _closest(hardware.vendor, hardware.architecture), architectures.nearest(hardware.architecture)
+    limits = architectures.nearest(hardware.architecture).name
     _say(
-        f"{hardware.product} has no row in the table of devices: limits are those of {limits.name}"
-        + (f", the nearest to {hardware.architecture}" if limits.name != hardware.architecture else "")
-        + f", rates those of {closest.product} by the number of multiprocessors"
+        f"{hardware.product} has no row in the table of devices: limits are those of {limits}"
+        + (f", the nearest to {hardware.architecture}" if limits != hardware.architecture else "")
+        + f", rates those of {_closest(hardware.vendor, hardware.architecture).product} by multiprocessors"
     )
+    return _derived(hardware)
+
+
+def _stand_in(vendor: str, architecture: str) -> Hardware:
+    """A device of an architecture, of the size of the closest one with a row, under a key that no product has."""
+    closest = _closest(vendor, architecture)
+    return Hardware(
+        key=f"{vendor}-{architecture.replace('_', '-')}", aliases=(architecture,), device="gpu", vendor=vendor,
+        product=f"a device of {architecture}", architecture=architecture, cores=closest.multiprocessors,
+        memory_bytes=closest.memory_bytes,
+    )  # fmt: skip
+
+
+def _derived(hardware: Hardware) -> Gpu:
+    closest, limits = _closest(hardware.vendor, hardware.architecture), architectures.nearest(hardware.architecture)
     cores = hardware.cores or closest.multiprocessors
     return closest.model_copy(
         update={

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 _log = logging.getLogger(__name__)
 
@@ -29,23 +30,31 @@ def query(fields: Sequence[str], device: str | None = None) -> tuple[Row, ...]:
     Fields come and go with driver versions: those that this driver doesn't know are left out of every row. Nothing
     is returned, and a warning logged, where the driver doesn't answer; without nvidia-smi there is no row either.
     """
-    asked = list(fields)
     program = shutil.which("nvidia-smi")
-    while program is not None and asked:
-        answer = _ask([program, *arguments(asked, device)])
-        if answer is None:
-            return ()
-        said = answer.stdout + answer.stderr
-        if unknown := _UNKNOWN.search(said):
-            if unknown[1] not in asked:
-                return ()
-            asked.remove(unknown[1])
-        elif answer.returncode != 0:
-            _log.warning("nvidia-smi failed: %s: GPUs are left out", said.strip())
-            return ()
-        else:
-            return read(answer.stdout, asked)
-    return ()
+    if program is None:
+        return ()
+    asked = _known(program, tuple(fields))
+    answer = _ask([program, *arguments(asked, device)]) if asked else None
+    if answer is None:
+        return ()
+    if answer.returncode != 0:
+        _known.cache_clear()  # the driver may have been exchanged
+        _log.warning("nvidia-smi failed: %s: GPUs are left out", (answer.stdout + answer.stderr).strip())
+        return ()
+    return read(answer.stdout, asked)
+
+
+@cache
+def _known(program: str, fields: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the fields that this driver knows: it names the first that it doesn't. Asked once a process."""
+    asked = list(fields)
+    while asked:
+        answer = _ask([program, *arguments(asked, None)])
+        unknown = _UNKNOWN.search(answer.stdout + answer.stderr) if answer is not None else None
+        if unknown is None or unknown[1] not in asked:
+            break
+        asked.remove(unknown[1])
+    return tuple(asked)
 
 
 def arguments(fields: Sequence[str], device: str | None) -> list[str]:

@@ -100,8 +100,8 @@ def test_the_other_vendor_works_the_same_way() -> None:
 
 @pytest.mark.parametrize(
     ("name", "key", "shared_kib"),
-    [("sm_90", "nvidia-sm-90", 227), ("sm_120a", "nvidia-sm-120", 99), ("gfx942", "amd-gfx942", 64),
-     ("gfx950:sramecc+:xnack-", "amd-gfx950", 160)],
+    [("sm_90", "nvidia-sm-90", 227), ("sm_120a", "nvidia-sm-120", 99), ("sm_130", "nvidia-sm-130", 99),
+     ("gfx942", "amd-gfx942", 64), ("gfx950:sramecc+:xnack-", "amd-gfx950", 160)],
 )  # fmt: skip
 def test_a_bare_architecture_stands_for_a_device_that_is_nobodys_key(name, key, shared_kib, caplog) -> None:
     found = known(name)
@@ -109,6 +109,9 @@ def test_a_bare_architecture_stands_for_a_device_that_is_nobodys_key(name, key, 
     assert found.architecture == architectures.plain(name)
     assert found.architecture in caplog.text
     assert known(found.architecture) == found
+    caplog.clear()
+    assert known(key) == found  # a process that is given the key of a stand-in needn't say it again
+    assert not caplog.text
 
 
 def test_a_cpu_is_no_gpu() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -80,6 +81,72 @@ def test_after_its_time_only_one_size_of_each_is_measured():
     calls = []
     gpu_ceilings._fastest(meter, "float16", lambda side: calls.append(side) or (lambda: None))
     assert calls == [16]
+
+
+class Recorded:
+    """Stands for a stream: while it captures, calls are kept instead of made."""
+
+    calls = 0
+    capturing = False
+    replays = 0
+    refuses = False
+
+    def call(self):
+        if self.capturing and self.refuses:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.calls += 1
+
+    def install(self, monkeypatch):
+        stream = self
+
+        class Event:
+            def __init__(self, enable_timing):
+                assert enable_timing
+
+            def record(self):
+                self.calls, self.replays = stream.calls, stream.replays
+
+            def synchronize(self):
+                pass
+
+            def elapsed_time(self, other):  # milliseconds: one for each call, ten for each replay
+                return (other.calls - self.calls) * 1.0 + (other.replays - self.replays) * 10.0
+
+        class Graph:
+            def replay(self):
+                stream.replays += 1
+
+        @contextmanager
+        def capture(graph):
+            stream.capturing = True
+            try:
+                yield
+            finally:
+                stream.capturing = False
+
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph", capture)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+
+
+def test_on_a_gpu_calls_are_timed_by_events_as_one_graph(monkeypatch):
+    stream = Recorded()
+    stream.install(monkeypatch)
+    meter = gpu_ceilings.Meter(torch.device("cuda"), TINY)
+    # A call takes 1 ms, so a graph holds five; a replay takes 10 ms.
+    assert meter.seconds(stream.call) == pytest.approx(0.002)
+    assert stream.replays >= 3
+    assert meter.notes == []
+
+
+def test_calls_that_cannot_be_captured_are_timed_in_a_loop(monkeypatch):
+    stream = Recorded()
+    stream.refuses = True
+    stream.install(monkeypatch)
+    meter = gpu_ceilings.Meter(torch.device("cuda"), TINY)
+    assert meter.seconds(stream.call) == pytest.approx(0.001)
+    assert "capturing" in meter.notes[0]
 
 
 def test_the_device_of_the_product_is_measured():
