@@ -3,25 +3,16 @@
 nvdisasm takes most of a second to start, whatever it is given, so it is started once and gets all code in one piece.
 """
 
-import re
-import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import triton
-
 from kernelevolve.errors import ToolchainError
+from kernelevolve.harness.cubin import code_sections, listing, tool
 from kernelevolve.harness.hot_loop import hot_loop
 from kernelevolve.harness.resources import amd_instructions, amd_registers, nvidia_instructions, nvidia_registers
 from kernelevolve.schema import Instructions, Resources
-
-_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-_INSTRUCTION = re.compile(r"^\s*/\*(?P<at>[0-9a-f]{4,})\*/")
-_BRANCH = re.compile(r"(?P<branch>\bBRA\b[^;\n]*?)\b0x(?P<to>[0-9a-f]+)")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
 class Inspection:
@@ -72,44 +63,12 @@ def disassembled(cubins: Sequence[tuple[bytes, int]]) -> list[str]:
     with tempfile.NamedTemporaryFile(suffix=".bin") as file:
         file.write(b"".join(codes))
         file.flush()
-        lines = _labelled(_tool("nvdisasm", "--binary", name, file.name).splitlines())
-    texts: list[list[str]] = [[] for _ in codes]
-    ends: list[int] = []
-    for code in codes:
-        ends.append((ends[-1] if ends else 0) + len(code))
-    place = 0
-    for at, line in lines:
-        while at >= ends[place]:
-            place += 1
-        texts[place].append(line)
-    return ["\n".join(text) for text in texts]
-
-
-def _labelled(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Instructions with their addresses; where a branch leads stands a label, as in the disassembly of a whole file."""
-    targets = {int(m["to"], 16) for line in lines if (m := _BRANCH.search(line))}
-    for line in lines:
-        if (found := _INSTRUCTION.match(line)) is None:
-            continue
-        at = int(found["at"], 16)
-        if at in targets:
-            yield at, f".L_{at:x}:"
-        yield at, _BRANCH.sub(lambda m: f"{m['branch']}`(.L_{int(m['to'], 16):x})", line)
-
-
-def code_sections(cubin: bytes) -> Iterator[bytes]:
-    """The machine code in an ELF file (64 bits, little-endian), section by section."""
-    (start,) = struct.unpack_from("<Q", cubin, 0x28)
-    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
-    sections = [_SECTION.unpack_from(cubin, start + number * size) for number in range(count)]
-    strings = sections[names][4]
-    for name, _, _, _, offset, length, *_ in sections:
-        if cubin.startswith(b".text.", strings + name):
-            yield cubin[offset : offset + length]
+        printed = _tool("nvdisasm", "--binary", name, file.name)
+    return listing(printed, [len(code) for code in codes])
 
 
 def _tool(name: str, *arguments: str) -> str:
-    done = subprocess.run([str(_TOOLS / name), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(tool(name)), *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ToolchainError(f"{name} failed: {done.stderr.strip()}", remedy="install triton anew")
     return done.stdout

@@ -42,7 +42,7 @@ _ERROR = re.compile(
 _WARNING = re.compile(
     r"^(?P<file>[^\s(:][^(:\n]*)[(:](?P<line>\d+)(?:\)|:(?:\d+:)?)?:? warning(?: #[\w-]+)?: (?P<message>.*)$", re.M
 )
-_DETECTED = re.compile(r"^\s+detected during.*?at line (?P<line>\d+)", re.M)
+_DETECTED = re.compile(r"^\s+detected during[\s\S]*?at line (?P<line>\d+)", re.M)
 _TOOL = re.compile(
     r"^(?P<tool>ptxas|nvlink|nvcc|cicc|fatbinary)\b[^\n;]*?;?\s*(?:error|fatal)\s*:\s*(?P<message>.*)$", re.M
 )

@@ -1,0 +1,62 @@
+"""Compares what a CUDA candidate computes in the emulator with the truth, on a target's workloads."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from kernelevolve.harness.arena import Arena
+from kernelevolve.harness.correctness import compare
+from kernelevolve.harness.oracle import Oracle
+from kernelevolve.harness.programs import candidate_program
+from kernelevolve.harness.runner import Runner, RunnerFailed
+from kernelevolve.harness.sandbox import Sandbox, run_trusted
+from kernelevolve.languages.cuda import Cuda
+from kernelevolve.schema import Candidate, Diagnostic, Limits, Target, Workload
+from kernelevolve.testing.emulator import build_command
+
+LIMITS = Limits(call_s=240.0, memory_bytes=8 << 30)
+
+
+def emulated(
+    candidate: Candidate,
+    target: Target,
+    workloads: Sequence[Workload],
+    cache_dir: Path,
+    *,
+    order: int = 0,
+    seed: int = 0,
+) -> tuple[Diagnostic, ...]:
+    """Everything that is wrong; empty means nothing is. Raises `ToolchainError` where the emulator can't build it."""
+    with tempfile.TemporaryDirectory(prefix="kernelevolve-emulator-") as scratch:
+        folder = Path(scratch)
+        folder.chmod(0o755)
+        run_trusted(build_command(Cuda().sources(candidate), folder, order))
+        arena = Arena(target, tuple(workloads), Oracle(target, folder, seed))
+        sandbox = Sandbox.open(cache_dir)
+        program = candidate_program(folder / "kernel.so", candidate.entry, sandbox, cache_dir, 1)
+        try:
+            with Runner(program, arena, LIMITS) as runner:
+                return _compared(runner, arena)
+        finally:
+            arena.close()
+
+
+def _compared(runner: Runner, arena: Arena) -> tuple[Diagnostic, ...]:
+    try:
+        runner.load(60.0)
+    except RunnerFailed as failure:
+        return failure.diagnostics
+    found: list[Diagnostic] = []
+    for number, layout in enumerate(arena.layout.workloads):
+        try:
+            if runner.has_prepare:
+                runner.prepare(number)
+            runner.outputs.poison(number, 0)
+            runner.call(number, [0])
+            outputs = runner.outputs.read(number, 0)
+            found += compare(arena.target, layout.workload, arena.inputs(number, 0), outputs, arena.truths[number][0])
+        except RunnerFailed as failure:
+            found += failure.diagnostics
+            if any(d.kind != "raised" for d in failure.diagnostics):
+                break  # the process is gone
+    return tuple(found)
