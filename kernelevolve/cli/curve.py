@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kernelevolve.cli.formats import interval, times
 from kernelevolve.cli.summary import Best, finished, history, verdict_on
-from kernelevolve.schema import Passed, Run
+from kernelevolve.schema import Failed, Passed, Run
 
 _WIDTH, _HEIGHT = 760, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 16, 44
@@ -45,7 +45,7 @@ def draw(run: Run) -> str:
             title = _title(f"{number}: {times(verdict.speedup)} {interval(*verdict.interval)} {name}")
             spot = f'cx="{frame.x(number):.1f}" cy="{frame.y(verdict.speedup):.1f}" r="2.6"'
             marks.append(f'<circle class="tried" {spot}>{title}</circle>')
-        else:
+        elif isinstance(verdict, Failed):
             title = _title(f"{number}: failed")
             marks.append(f'<path class="failed" d="{_cross(frame.x(number), _HEIGHT - _BOTTOM - 6)}">{title}</path>')
     parts = [*_axes(frame), *_band(frame, bests), *marks]

@@ -24,9 +24,10 @@ Workers = Annotated[int | None, Option("--workers", help="Evaluations under way 
 Language = Annotated[str | None, Option("--language", help="Kernel language.")]
 Proposer = Annotated[str | None, Option("--proposer", help="Who writes candidates.")]
 Policy = Annotated[str | None, Option("--policy", help="Which parents breed next.")]
+Triage = Annotated[bool, Option("--triage", help="For a GPU that isn't here: ends with a queue for eval --queue.")]
 Resume = Annotated[str | None, Option("--resume", metavar="RUN", help="Go on with a run, to its total budget.")]
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 our own failure; 2 usage: it can't be done as asked; 3 the candidate failed; "
-    "4 the search ended and nothing beats the baselines; 130 interrupted."
+    "4 the search ended and nothing beats the baselines, or is left to queue; 130 interrupted."
 )

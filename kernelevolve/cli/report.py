@@ -17,9 +17,10 @@ from kernelevolve.cli.summary import (
     command_again,
     failures,
     finished,
+    triaged,
     verdict_on,
 )
-from kernelevolve.schema import Candidate, Failed, Passed, Run, Step
+from kernelevolve.schema import Candidate, Failed, Passed, Run, Step, Triaged
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def write(run: Run, certification: Certification) -> Report:
 def headline(run: Run, best: Best | None, certification: Certification) -> str:
     """The result in one sentence."""
     where = f"{run.spec.target.name} on {run.spec.hardware.key}"
+    if best is None and (found := triaged(run)):
+        return f"{where}: {len(found)} candidates passed triage; nothing was measured"
     if best is None:
         return f"{where}: no candidate passed"
     speed = formats.speedup(best.passed)
@@ -83,6 +86,9 @@ def _tried(step: Step) -> _Try:
     if isinstance(verdict, Passed):
         confirmed = ", confirmed" if step.confirmations else ""
         outcome, good = f"{formats.speedup(verdict)}{confirmed}", verdict.fitness > 1
+    elif isinstance(verdict, Triaged):
+        time = "none" if verdict.estimated_us is None else f"{formats.microseconds(verdict.estimated_us)} us"
+        outcome, good = f"triaged, not measured; estimate: {time}", False
     elif isinstance(verdict, Failed):
         reason = verdict.diagnostics[0].message.splitlines()[0] if verdict.diagnostics else ""
         outcome, good = f"failed at {verdict.stage}: {reason[:120]}", False

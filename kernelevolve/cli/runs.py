@@ -14,6 +14,7 @@ from kernelevolve.cli.summary import (
     certification_of,
     failures,
     finished,
+    triaged,
     verdict_on,
 )
 from kernelevolve.errors import StoreError
@@ -145,6 +146,8 @@ def _describe(run: Run) -> None:
         output.text(f"best: {formats.speedup(best.passed)}, {best.candidate.label}, step {best.step}, {state}")
         output.text()
         output.measurements(best.passed.measurements)
+    if found := triaged(run):
+        output.text(f"triaged for {spec.hardware.key} and not measured: {len(found)}")
     groups = failures(run)
     if groups:
         output.text()

@@ -24,9 +24,11 @@ from kernelevolve.cli.options import (
     SettingsFile,
     TargetsDir,
     Threads,
+    Triage,
     Workers,
 )
 from kernelevolve.cli.progress import follow
+from kernelevolve.cli.queue import drain, queued
 from kernelevolve.cli.runs import write_report
 from kernelevolve.cli.summary import most_frequent_baseline
 from kernelevolve.errors import UsageError
@@ -58,6 +60,7 @@ def search(
     runs: RunsDir = None,
     targets: TargetsDir = None,
     file: SettingsFile = None,
+    triage: Triage = False,
     resume: Resume = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,16 +69,16 @@ def search(
         raise UsageError(
             "a search needs either a target or --resume RUN", remedy="kernelevolve targets list shows them"
         )
-    from kernelevolve.search import Session
-
     chosen = settings.load(
         file, evals=evals, minutes=minutes, seed=seed, workers=workers, threads=threads, hardware=hardware,
         language=language, proposer=proposer, policy=policy, registry=registry, runs=runs, targets=targets,
     )  # fmt: skip
-    session = Session.resume(chosen, resume) if resume else Session.start(chosen, target or "")
+    session = _session(chosen, target, resume, triage)
     with _resumable(session, chosen):
         with follow() as listen:
             result = session.run(listen)
+        if session.spec.executor == "triage":
+            raise typer.Exit(0 if queued(chosen, result, as_json=as_json) else NO_WIN)
         verdict, entry, message = _certify(session, result, chosen)
     report = write_report(chosen, result.run)
     if as_json:
@@ -88,9 +91,14 @@ def search(
 
 
 def evaluate(
-    target: Annotated[str, typer.Argument(help="Name of the target.")],
-    files: Annotated[list[Path], typer.Argument(help="Source files of the candidate.")],
+    target: Annotated[str | None, typer.Argument(help="Name of the target; left out with --queue.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="Source files of the candidate.")] = None,
     *,
+    queue: Annotated[
+        Path | None, typer.Option("--queue", help="Judge the candidates of a queue that search --triage left.")
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, help="Of a queue: only the first so many.")] = None,
+    minutes: Minutes = None,
     workload: Annotated[list[str] | None, typer.Option(help="Only this workload; may be given again.")] = None,
     threads: Threads = None,
     hardware: HardwareKey = None,
@@ -99,7 +107,21 @@ def evaluate(
     file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge one candidate: build it, compare its results, time it against the fastest baseline."""
+    """Judge one candidate, or those of a queue: build, compare results, time against the fastest baseline."""
+    one, many = (target, files, workload, hardware, language), (top, minutes)
+    if queue is None and not (target and files):
+        raise UsageError("there is no candidate", remedy="kernelevolve eval TARGET FILE, or eval --queue QUEUE")
+    if any(one if queue else many):
+        raise UsageError(
+            "a queue names its target, hardware and candidates itself" if queue else "--top and --minutes need a queue",
+            remedy="give either TARGET and FILE, or --queue with --top, --minutes, --threads and --targets",
+        )
+    if queue is not None:
+        chosen = settings.load(file, threads=threads, targets=targets, minutes=minutes)
+        if not drain(chosen, queue, top=top, as_json=as_json):
+            raise typer.Exit(CANDIDATE_FAILED)
+        return
+    assert target and files
     from kernelevolve.evaluate import evaluate_file
 
     chosen = settings.load(file, threads=threads, hardware=hardware, language=language, targets=targets)
@@ -145,6 +167,17 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, object]:
         "measurements": evaluation.measurements if isinstance(evaluation, Passed) else (),
         "costs": evaluation.costs,
     }
+
+
+def _session(chosen: Settings, target: str | None, resume: str | None, triage: bool) -> "Session":
+    from kernelevolve.search import TRIAGE, Session
+
+    if resume is None:
+        return Session.start(chosen, target or "", TRIAGE if triage else "local")
+    session = Session.resume(chosen, resume)
+    if triage and session.spec.executor != TRIAGE:
+        raise UsageError(f"run {resume} is one with its device", remedy="go on with it without --triage")
+    return session
 
 
 @contextmanager

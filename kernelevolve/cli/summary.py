@@ -18,6 +18,7 @@ from kernelevolve.schema import (
     Run,
     RunSpec,
     Step,
+    Triaged,
 )
 
 
@@ -84,6 +85,11 @@ def finished(run: Run) -> tuple[Step, ...]:
     return tuple(step for step in run.steps if step.evaluation is not None)
 
 
+def triaged(run: Run) -> tuple[Triaged, ...]:
+    """What was looked at without its device and not found wanting."""
+    return tuple(step.evaluation for step in run.steps if isinstance(step.evaluation, Triaged))
+
+
 def history(run: Run) -> tuple[Best | None, ...]:
     """The best so far after each finished evaluation."""
     steps = finished(run)
@@ -123,7 +129,7 @@ def command_again(spec: RunSpec) -> str:
         words += ["--minutes", f"{spec.minutes:g}"]
     words += ["--language", spec.language, "--proposer", spec.proposer, "--policy", spec.policy]
     words += ["--workers", str(spec.workers), "--threads", str(spec.threads), "--hardware", spec.hardware.key]
-    return shlex.join(words)
+    return shlex.join([*words, "--triage"] if spec.executor == "triage" else words)
 
 
 def certification_of(run: Run, evaluations: Iterable[Evaluation], entries: Iterable[Entry]) -> Certification:

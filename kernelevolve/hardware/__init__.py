@@ -6,7 +6,7 @@ from kernelevolve.errors import UnknownNameError, UsageError
 from kernelevolve.hardware import amd, architectures, ceilings, cpu, devices, nvidia
 from kernelevolve.schema import Hardware
 
-__all__ = ["absent", "detect", "detect_all", "find", "measured"]
+__all__ = ["described", "detect", "detect_all", "find", "measured"]
 
 
 def detect() -> Hardware:
@@ -36,11 +36,21 @@ def find(name: str | None) -> Hardware:
     )
 
 
-def absent(name: str | None) -> Hardware:
-    """A GPU that needn't be here, by key or alias; nothing about it was measured. Raises `UsageError`."""
+def described(name: str | None) -> Hardware:
+    """A GPU by key or alias, whether it is here or not; nothing about it is measured. Raises `UsageError`."""
     if name is None:
         raise UsageError("--triage needs the name of a device", remedy="add, for instance, --hardware nvidia-h200")
-    return devices.known(name).hardware
+    here = [h for h in detect_all() if h.device == "gpu" and name in (h.key, *h.aliases)]
+    return here[0] if here else devices.known(name).hardware
+
+
+def place(hardware: Hardware) -> Visible | None:
+    """Which of the GPUs that this process may see is meant: the first of that product. None where there is none."""
+    look = {"nvidia": nvidia.look, "amd": amd.look}.get(hardware.vendor)
+    if look is None or hardware.device != "gpu":
+        return None
+    seen = visible(look(), visible_gpus(hardware.vendor))
+    return next((found for found in seen if found.device.hardware.key == hardware.key), None)
 
 
 def measured(name: str | None, threads: int | None, cache_dir: Path) -> Hardware:
