@@ -138,7 +138,7 @@ class Session:
         """A new run by these settings. Raises `UsageError`, `ToolchainError` and `StoreError`."""
         target = targets.load(target_name, targets_dir(settings.targets))
         apart = executor == TRIAGE
-        machine = hardware.absent(settings.hardware) if apart else hardware.find(settings.hardware)
+        machine = hardware.described(settings.hardware) if apart else hardware.find(settings.hardware)
         # A wrong name is said before anything is measured or written.
         LANGUAGES.load(settings.language_on(machine))
         for catalog, name in ((PROPOSERS, settings.proposer), (POLICIES, settings.policy)):
