@@ -1,4 +1,4 @@
-"""Where the data that ships beside the code is found, in a checkout and in a wheel."""
+"""What a machine puts at our disposal: the data that ships beside the code, and the GPUs that a process may see."""
 
 import os
 from pathlib import Path
@@ -25,3 +25,9 @@ def _find(name: str, chosen: Path | None) -> Path:
         if folder.is_dir() and any(folder.iterdir()):
             return folder
     raise UsageError(f"no folder {name} was found", remedy=f"point --{name} or {variable} at one")
+
+
+def visible_gpus(vendor: str) -> str | None:
+    """The GPUs that whoever started this process leaves it, as the vendor's runtime reads it; None for all."""
+    names = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if vendor == "amd" else ("CUDA_VISIBLE_DEVICES",)
+    return next((os.environ[name] for name in names if name in os.environ), None)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from kernelevolve.errors import UnknownNameError, UsageError
 from kernelevolve.hardware import amd, architectures, ceilings, cpu, devices, nvidia
+from kernelevolve.hardware.present import Visible, visible
+from kernelevolve.resources import visible_gpus
 from kernelevolve.schema import Hardware
 
-__all__ = ["described", "detect", "detect_all", "find", "measured"]
+__all__ = ["described", "detect", "detect_all", "find", "measured", "place", "visible_devices"]
 
 
 def detect() -> Hardware:
@@ -44,12 +46,15 @@ def described(name: str | None) -> Hardware:
     return here[0] if here else devices.known(name).hardware
 
 
+def visible_devices(vendor: str) -> tuple[Visible, ...]:
+    """The GPUs of a vendor that this process may use, as torch numbers them."""
+    look = {"nvidia": nvidia.look, "amd": amd.look}.get(vendor)
+    return visible(look(), visible_gpus(vendor)) if look is not None else ()
+
+
 def place(hardware: Hardware) -> Visible | None:
-    """Which of the GPUs that this process may see is meant: the first of that product. None where there is none."""
-    look = {"nvidia": nvidia.look, "amd": amd.look}.get(hardware.vendor)
-    if look is None or hardware.device != "gpu":
-        return None
-    seen = visible(look(), visible_gpus(hardware.vendor))
+    """Which of the GPUs that this process may use is meant: the first of that product. None where there is none."""
+    seen = visible_devices(hardware.vendor) if hardware.device == "gpu" else ()
     return next((found for found in seen if found.device.hardware.key == hardware.key), None)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from kernelevolve.hardware.devices import DEVICES
+from kernelevolve.hardware.present import Present, products
 from kernelevolve.schema import Hardware
 
 _log = logging.getLogger(__name__)
@@ -24,9 +25,14 @@ _ROCM_SMI = ("--showproductname", "--showmeminfo", "vram", "--showdriverversion"
 
 def detect() -> tuple[Hardware, ...]:
     """The AMD GPUs of this machine, each product once; none without amd-smi and rocm-smi, or where neither answers."""
+    return products(look())
+
+
+def look() -> tuple[Present, ...]:
+    """Every AMD GPU of this machine, in the driver's order."""
     for program, arguments in (("amd-smi", _AMD_SMI), ("rocm-smi", _ROCM_SMI)):
         text = ask(program, *arguments)
-        if text is not None and (found := parse(text)):
+        if text is not None and (found := describe(text)):
             return found
     return ()
 
@@ -48,13 +54,16 @@ def ask(program: str, *arguments: str) -> str | None:
     return answer.stdout
 
 
-def parse(text: str) -> tuple[Hardware, ...]:
-    """Records out of the JSON of either tool; equal devices become one record. CPUs with graphics are left out."""
+def describe(text: str) -> tuple[Present, ...]:
+    """The JSON of either tool, as devices."""
     document = read(text)
-    found: dict[str, Hardware] = {}
-    for hardware in (*_of_amd_smi(document), *_of_rocm_smi(document)):
-        found.setdefault(hardware.key, hardware)
-    return tuple(found.values())
+    found = (*_of_amd_smi(document), *_of_rocm_smi(document))
+    return tuple(Present(hardware, str(number), str(number)) for number, hardware in enumerate(found))
+
+
+def parse(text: str) -> tuple[Hardware, ...]:
+    """Records out of the JSON of either tool; equal devices become one record."""
+    return products(describe(text))
 
 
 def read(text: str) -> Json:

@@ -4,9 +4,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 
-from kernelevolve.hardware import amd, nvidia_smi
+from kernelevolve.hardware import amd, nvidia_smi, visible_devices
 from kernelevolve.hardware.amd import Json, at, number
 from kernelevolve.schema import DeviceState, Hardware
 
@@ -45,10 +46,11 @@ class Sample:
 def sample(hardware: Hardware, device: str | None = None) -> Sample | None:
     """The state of a GPU; None where its tool is missing or doesn't answer, and for what is no GPU.
 
-    `device` is an index or UUID as the tool takes it; without one it is the first.
+    `device` is an index or UUID as the tool takes it; without one, the first of that product that this process sees.
     """
     if hardware.device != "gpu":
         return None
+    device = device or _meant(hardware.vendor, hardware.key)
     if hardware.vendor == "nvidia":
         rows = nvidia_smi.query(_FIELDS, device)
         return of_nvidia(rows[0]) if rows else None
@@ -59,6 +61,13 @@ def sample(hardware: Hardware, device: str | None = None) -> Sample | None:
         if text := amd.ask("rocm-smi", "-d", chosen, "--showtemp", "--showpower", "--showclocks", "--json"):
             return of_rocm_smi(amd.read(text))
     return None
+
+
+@cache
+def _meant(vendor: str, key: str) -> str | None:
+    """The device of that key by its tool's name; None where it isn't told, which the tools take for the first."""
+    seen = (found.device for found in visible_devices(vendor) if found.device.hardware.key == key)
+    return next((device.tool for device in seen), None)
 
 
 def of_nvidia(row: nvidia_smi.Row) -> Sample:

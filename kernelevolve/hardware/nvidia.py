@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from kernelevolve.hardware import nvidia_smi
 from kernelevolve.hardware.devices import DEVICES
+from kernelevolve.hardware.present import Present, products
 from kernelevolve.schema import Hardware
 
 _log = logging.getLogger(__name__)
@@ -66,39 +67,44 @@ def detect() -> tuple[Hardware, ...]:
 
     A GPU that is divided (MIG) is its parts: nothing can run on the whole.
     """
+    return products(look())
+
+
+def look() -> tuple[Present, ...]:
+    """Every NVIDIA GPU of this machine, or its parts, in the driver's order."""
     rows = nvidia_smi.query(_QUERY)
     return describe(rows, nvidia_smi.listing() if rows else "")
 
 
-def describe(rows: Sequence[nvidia_smi.Row], listing: str = "") -> tuple[Hardware, ...]:
-    """Records of what nvidia-smi answers and lists; equal devices become one record."""
+def describe(rows: Sequence[nvidia_smi.Row], listing: str = "") -> tuple[Present, ...]:
+    """What nvidia-smi answers and lists, as devices."""
     parts = _parts(listing)
-    found: dict[str, Hardware] = {}
-    for row in rows:
+    found: list[Present] = []
+    for number, row in enumerate(rows):
         whole = _describe(row)
         if whole is None:
             _log.warning("nvidia-smi doesn't say what a GPU is (lost, or in need of a reset?): it is left out")
             continue
-        profiles = parts.get(row.get("uuid", ""), ())
-        for hardware in [_part(whole, profile) for profile in profiles] or [whole]:
-            found.setdefault(hardware.key, hardware)
-    return tuple(found.values())
+        uuid = row.get("uuid", str(number))
+        inner = [Present(_part(whole, profile), uuid, name) for profile, name in parts.get(uuid, ())]
+        found += inner or [Present(whole, uuid, uuid)]
+    return tuple(found)
 
 
 def parse(text: str) -> tuple[Hardware, ...]:
     """Read lines of "name, memory (MiB), driver, compute capability"; equal devices become one record."""
-    return describe(nvidia_smi.read(text, _QUERY[1:]))
+    return products(describe(nvidia_smi.read(text, _QUERY[1:])))
 
 
-def _parts(listing: str) -> dict[str, tuple[str, ...]]:
-    """Profiles of MIG devices by the UUID of their GPU."""
-    parts: dict[str, tuple[str, ...]] = {}
+def _parts(listing: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Profile and UUID of MIG devices, by the UUID of their GPU."""
+    parts: dict[str, tuple[tuple[str, str], ...]] = {}
     uuid = ""
     for line in listing.splitlines():
         if gpu := _GPU.match(line):
             uuid = gpu[1]
         elif part := _MIG.match(line):
-            parts[uuid] = (*parts.get(uuid, ()), part[1])
+            parts[uuid] = (*parts.get(uuid, ()), (part[1], part[2]))
     return parts
 
 

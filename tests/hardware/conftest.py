@@ -2,10 +2,11 @@
 
 import pytest
 
-from kernelevolve.hardware import devices
+from kernelevolve.hardware import devices, gpu_state
 
 
 @pytest.fixture(autouse=True)
-def said_afresh():
-    """Warnings that are given once a process are given in every test."""
+def afresh():
+    """What is said, or asked, once a process is said and asked in every test."""
     devices._say.cache_clear()
+    gpu_state._meant.cache_clear()

@@ -84,7 +84,7 @@ def test_an_unknown_architecture_gets_the_nearest_and_says_so(caplog) -> None:
 def test_a_part_of_a_device_is_sized_as_the_part(caplog) -> None:
     whole = {"uuid": "G", "name": "NVIDIA H200", "memory.total": "143771", "compute_cap": "9.0"}
     (part,) = nvidia.describe([whole], "GPU 0: NVIDIA H200 (UUID: G)\n  MIG 3g.71gb     Device  0: (UUID: M)\n")
-    found = of(part)
+    found = of(part.hardware)
     assert (found.multiprocessors, found.memory_bytes >> 30) == (60, 71)
     assert found.peak_tflops["bfloat16"] < known("nvidia-h200").peak_tflops["bfloat16"] / 2
     assert "MIG 3g.71gb" in caplog.text

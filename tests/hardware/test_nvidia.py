@@ -3,6 +3,7 @@ import stat
 import pytest
 
 from kernelevolve.hardware import nvidia
+from kernelevolve.hardware.present import products
 
 RECORDED = """\
 NVIDIA H200, 143771, 570.124.06, 9.0
@@ -72,7 +73,7 @@ def rows(*names):
 
 def test_a_divided_gpu_is_its_parts_with_keys_of_their_own():
     whole = "NVIDIA H100 80GB HBM3"
-    found = nvidia.describe(rows(("GPU-0a", whole), ("GPU-0b", whole)), DIVIDED)
+    found = products(nvidia.describe(rows(("GPU-0a", whole), ("GPU-0b", whole)), DIVIDED))
     assert [(h.key, h.cores, h.memory_bytes >> 30) for h in found] == [
         ("nvidia-h100-80gb-hbm3-mig-3g-40gb", 60, 40),
         ("nvidia-h100-80gb-hbm3-mig-1g-10gb", 16, 10),
@@ -82,7 +83,8 @@ def test_a_divided_gpu_is_its_parts_with_keys_of_their_own():
 
 
 def test_an_old_driver_that_tells_no_capability_is_helped_by_the_product(caplog):
-    (t4,) = nvidia.describe([{"name": "Tesla T4", "memory.total": "15109", "driver_version": "450.80.02"}])
+    row = {"name": "Tesla T4", "memory.total": "15109", "driver_version": "450.80.02"}
+    (t4,) = products(nvidia.describe([row]))
     assert (t4.key, t4.architecture) == ("nvidia-tesla-t4", "sm_75")
     assert nvidia.describe([{"name": "NVIDIA Z9000", "memory.total": "1024"}]) == ()
     assert "NVIDIA Z9000: update it" in caplog.text
