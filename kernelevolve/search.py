@@ -319,7 +319,7 @@ class Session:
         fastest = {w: (self._calibration.fastest(w),) for w in self._calibration.times}
         job = Job(
             target=self.spec.target, candidate=candidate, hardware=self.spec.hardware, purpose=purpose,
-            timing=CONFIRMATION if purpose == "confirm" else TimingPlan(),
+            timing=CONFIRMATION if purpose == "confirm" else TimingPlan(), counters=purpose == "confirm",
             baselines=fastest, threads=self.spec.threads, cache_dir=str(self._settings.cache),
         )  # fmt: skip
         self._state.flights[executor.submit(job)] = _Flight(number, candidate, purpose)

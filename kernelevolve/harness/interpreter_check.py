@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 
@@ -33,9 +34,12 @@ _PRELOAD = Preload(
 
 
 def interpreter_check(
-    candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path
+    candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path, wanted: Callable[[], bool]
 ) -> InterpreterCheck:  # fmt: skip
-    """Call the candidate on the target's check workloads for GPUs, with inputs that it has never seen."""
+    """Call the candidate on the target's check workloads for GPUs, with inputs that it has never seen.
+
+    Stops between two workloads once it is no longer `wanted`.
+    """
     workloads = tuple(w for w in target.select("gpu", "check") if elements(target, w) <= MOST_ELEMENTS)
     large = tuple(w.name for w in target.select("gpu", "check") if w not in workloads)
     if not workloads:
@@ -47,7 +51,7 @@ def interpreter_check(
         arena = Arena(target, workloads, Oracle(target, folder, SystemRandom().getrandbits(60)))
         made = time.monotonic()
         try:
-            found = _checked(_program(candidate, folder / "work", gpu, sandbox, cache_dir), arena)
+            found = _checked(_program(candidate, folder / "work", gpu, sandbox, cache_dir), arena, wanted)
         finally:
             arena.close()
     seconds = {"inputs": made - started, "interpret": time.monotonic() - made}
@@ -76,7 +80,7 @@ def _program(candidate: Candidate, work: Path, gpu: Gpu, sandbox: Sandbox, cache
     )  # fmt: skip
 
 
-def _checked(program: Program, arena: Arena) -> InterpreterCheck:
+def _checked(program: Program, arena: Arena, wanted: Callable[[], bool]) -> InterpreterCheck:
     """Workload by workload until one brings the process down, too much is wrong, or time is up."""
     names = [w.workload.name for w in arena.layout.workloads]
     checked: list[str] = []
@@ -88,7 +92,7 @@ def _checked(program: Program, arena: Arena) -> InterpreterCheck:
             return InterpreterCheck(unchecked=tuple(names), diagnostics=_readable(failure))
         deadline = time.monotonic() + SECONDS
         for number, name in enumerate(names):
-            if time.monotonic() > deadline or len(wrong) >= _MOST_DIFFERENCES:
+            if time.monotonic() > deadline or len(wrong) >= _MOST_DIFFERENCES or not wanted():
                 break
             try:
                 _compare(runner, arena, number)

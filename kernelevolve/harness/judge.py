@@ -16,6 +16,7 @@ from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.device import Device
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
+from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import Program, candidate_program, module_program
 from kernelevolve.harness.roofline import profile, roofline_us
 from kernelevolve.harness.runner import Runner, RunnerFailed
@@ -168,7 +169,7 @@ class _Case:
                 for workload in timed:
                     measurements += self._time(bench, runner, workload, prepared.get(workload.name), profiles)
         self._device.undisturbed(measurements, quiet)
-        return measurements, profiles
+        return measurements, [*profiles, *self._counters(bench, built, measurements)]
 
     def _quiet(self, bench: Bench, timed: tuple[Workload, ...]) -> dict[tuple[str, str], float]:
         """What the baselines take while no candidate is on the device, which may leave something running there."""
@@ -180,7 +181,7 @@ class _Case:
                 for w in timed for name in self._job.baselines.get(w.name, ())
             }  # fmt: skip
 
-    def _program(self, bench: Bench, built: Built) -> Program:
+    def _program(self, bench: Bench, built: Built, report: Path | None = None) -> Program:
         job, judge = self._job, self._judge
         if built.language.runner == "native":
             return candidate_program(
@@ -188,8 +189,19 @@ class _Case:
             )  # fmt: skip
         return module_program(
             built.artifact, job.candidate.entry, built.language, judge.sandbox, access=bench.access,
-            hardware=job.hardware,
+            hardware=job.hardware, report=report,
         )  # fmt: skip
+
+    def _counters(self, bench: Bench, built: Built, measured: list[Measurement]) -> tuple[Diagnostic, ...]:
+        """What a profiler says of the workload on which the candidate does worst."""
+        if not (self._job.counters and self._device.shared):
+            return ()
+        worst = min(measured, key=lambda m: m.speedup).workload
+        with self._judge.machine.alone():
+            return counters(
+                lambda report: self._program(bench, built, report), bench.arena, bench.index(worst),
+                self._job.hardware, LOAD_S[built.language.runner],
+            )  # fmt: skip
 
     def _check(self, bench: Bench, runner: Runner, *, compiles_late: bool) -> dict[str, float]:
         """Compare two inputs of every workload; microseconds of `prepare` by workload."""

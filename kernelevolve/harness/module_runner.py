@@ -1,7 +1,8 @@
 """The runner of candidates that are loaded by Python: Triton modules, and CUDA libraries through tvm-ffi.
 
 Started inside the walls as `python -I -m kernelevolve.harness.module_runner LANGUAGE ARTIFACT ENTRY MEMORY DEVICE
-GPU COMMANDS ANSWERS INPUTS OUTPUTS`. GPU is the key of a device to pretend, where kernels are interpreted, else "-".
+GPU REPORT COMMANDS ANSWERS INPUTS OUTPUTS`. GPU is the key of a device to pretend, where kernels are interpreted;
+REPORT is where a profile goes; "-" stands for neither.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from kernelevolve.languages.base import Kernel
 
 def main(argv: list[str]) -> None:
     """Serve until the judge closes the pipe."""
-    language, artifact, entry, memory, device, gpu = argv[1:7]
+    language, artifact, entry, memory, device, gpu, report = argv[1:8]
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -34,7 +35,10 @@ def main(argv: list[str]) -> None:
         if gpu != "-":
             _interpret(stack, gpu)
         descriptors = [int(fd) for fd in argv[-4:]]
-        serve(load, cast(Memory, memory), device, descriptors, Path(artifact).parent)
+        serve(
+            load, cast(Memory, memory), device, descriptors, folder=Path(artifact).parent,
+            report=None if report == "-" else Path(report),
+        )  # fmt: skip
 
 
 def _interpret(stack: contextlib.ExitStack, gpu: str) -> None:

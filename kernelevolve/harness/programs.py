@@ -32,6 +32,8 @@ class Program:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    """folders for a profiler's report; a candidate that is timed has none"""
     devices: tuple[Path, ...] = ()
     """device nodes; with any, the address space isn't bounded, since a device's memory counts there"""
     sandbox: Sandbox | None = None
@@ -52,11 +54,18 @@ def candidate_program(artifact: Path, entry: str, sandbox: Sandbox, cache_dir: P
 
 
 def module_program(
-    artifact: Path, entry: str, language: Language, sandbox: Sandbox, *, access: Access, hardware: Hardware
+    artifact: Path,
+    entry: str,
+    language: Language,
+    sandbox: Sandbox,
+    *,
+    access: Access,
+    hardware: Hardware,
+    report: Path | None = None,
 ) -> Program:
-    """The Python runner around an artifact that Python loads."""
+    """The Python runner around an artifact that Python loads; `report` is where a profile goes."""
     gpu = hardware.key if access.interpreted else "-"
-    arguments = (language.name, str(artifact), entry, access.memory, access.torch_device, gpu)
+    arguments = (language.name, str(artifact), entry, access.memory, access.torch_device, gpu, str(report or "-"))
     argv, readable = python_command(MODULE_RUNNER, *arguments)
     environment = {**clean_environment(1), **_CACHES}
     folders: tuple[Path, ...] = ()
@@ -67,7 +76,8 @@ def module_program(
         environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
     return Program(
         argv=argv, environment=environment, readable=(*readable, *language.libraries, artifact.parent, *folders),
-        devices=() if access.interpreted else device_nodes(), sandbox=sandbox,
+        writable=(report.parent,) if report else (), devices=() if access.interpreted else device_nodes(),
+        sandbox=sandbox,
     )  # fmt: skip
 
 

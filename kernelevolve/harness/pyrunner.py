@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     file = Path(path)
     serve(
         lambda: (_functions(file, named, device), None), cast(Memory, memory), device,
-        [int(fd) for fd in argv[-4:]], file.parent,
+        [int(fd) for fd in argv[-4:]], folder=file.parent,
     )  # fmt: skip
 
 

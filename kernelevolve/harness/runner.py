@@ -63,10 +63,14 @@ class Runner:
         if program.sandbox is not None:
             shared = self._arena.layout.input_bytes + self._arena.layout.output_bytes
             memory = None if program.devices else self._limits.memory_bytes + shared
+            uid = program.sandbox.user()
             argv = program.sandbox.command(
                 argv, self._limits, seconds=600.0, memory_bytes=memory, readable=program.readable,
-                devices=program.devices, status=status_write, errors=errors_write, uid=program.sandbox.user(),
+                writable=program.writable, devices=program.devices, status=status_write, errors=errors_write, uid=uid,
             )  # fmt: skip
+            if uid is not None:
+                for folder in program.writable:
+                    os.chown(folder, uid, uid)
             passed += [status_write, errors_write]
         process: subprocess.Popen[bytes] | Forked
         if program.server is not None:
@@ -103,6 +107,10 @@ class Runner:
         self.outputs.ready()
         seconds = self._limits.call_s + (self._limits.build_s if first else 0.0)
         return self._command(b"g" if graph else b"c", workload, slots, function, seconds)
+
+    def record(self, workload: int, slots: Sequence[int]) -> None:
+        """Call under the profiler that the runner itself carries, into its report. Raises `RunnerFailed`."""
+        self._command(b"f", workload, slots)
 
     def capture(self, workload: int, function: int = 0) -> None:
         """Capture the workload's calls, to be replayed. Raises `RunnerFailed`."""
@@ -272,6 +280,16 @@ class Runner:
 
     def _name(self, workload: int | None) -> str | None:
         return None if workload is None else self.name(workload)
+
+    def finish(self, seconds: float) -> bool:
+        """Let the process end by itself, as profilers need it; whether it did within the time."""
+        os.close(self._commands)
+        self._commands = os.open(os.devnull, os.O_WRONLY)
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def stop(self) -> None:
         """Hold the process still, so that its idle threads don't spin on cores that another one needs."""

@@ -1,8 +1,8 @@
 """What every Python runner does: load when told to, call when told to, and say nothing but that it came back.
 
-The protocol is described in native/runner.cpp; Python runners know five operations more. 'u' and 'd' move outputs to
+The protocol is described in native/runner.cpp; Python runners know six operations more. 'u' and 'd' move outputs to
 and from a device that works on copies, 'i' moves inputs there, 'k' captures a workload's calls in graphs, one a slot,
-and 'g' replays them.
+'g' replays them, and 'f' calls under Triton's own profiler.
 """
 
 import ctypes
@@ -17,6 +17,7 @@ import torch
 
 from kernelevolve.harness.access import Memory
 from kernelevolve.harness.layout import COMMAND, CONSTANT, OUTPUT, Layout, Reader, unpack
+from kernelevolve.harness.profilers.proton import recording
 from kernelevolve.harness.runner_memory import RunnerMemory, open_memory
 from kernelevolve.languages.base import Kernel
 
@@ -26,8 +27,19 @@ Load = Callable[[], tuple[Sequence[Kernel], Kernel | None]]
 """The functions that can be called, by number, and `prepare` where there is one."""
 
 
-def serve(load: Load, memory: Memory, torch_device: str, descriptors: Sequence[int], folder: Path) -> None:
-    """Answer commands until the judge closes the pipe. `folder` holds the code whose lines errors are reported by."""
+def serve(
+    load: Load,
+    memory: Memory,
+    torch_device: str,
+    descriptors: Sequence[int],
+    *,
+    folder: Path,
+    report: Path | None = None,
+) -> None:
+    """Answer commands until the judge closes the pipe.
+
+    `folder` holds the code whose lines errors are reported by, `report` is where a profile goes.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     commands, answers, inputs, outputs = descriptors
     read = Reader(commands)
@@ -39,7 +51,7 @@ def serve(load: Load, memory: Memory, torch_device: str, descriptors: Sequence[i
         except Exception as error:  # noqa: BLE001 - the process boundary: what loading raises becomes an answer
             _refuse(answers, error, folder)
             return
-        runner = _Held(functions, prepare, held, layout)
+        runner = _Held(functions, prepare, held, layout, report)
         os.write(answers, b"p" if prepare else b".")
         while True:
             operation, function, workload, _, count = COMMAND.unpack(read(COMMAND.size))
@@ -58,12 +70,18 @@ class _Held:
     """Loaded functions and the memory they work on."""
 
     def __init__(
-        self, functions: Sequence[Kernel], prepare: Kernel | None, memory: RunnerMemory, layout: Layout
+        self,
+        functions: Sequence[Kernel],
+        prepare: Kernel | None,
+        memory: RunnerMemory,
+        layout: Layout,
+        report: Path | None,
     ) -> None:
         self._functions = functions
         self._prepare = prepare
         self._memory = memory
         self._layout = layout
+        self._report = report
         self._graphs: dict[tuple[int, int], list[Any]] = {}
 
     def act(self, operation: bytes, function: int, workload: int, slots: bytes) -> None:
@@ -73,6 +91,10 @@ class _Held:
             calls = memory.calls[workload]
             for slot in slots:
                 run(*calls[slot])
+        elif operation == b"f":
+            assert self._report is not None
+            with recording(self._report):
+                self.act(b"c", function, workload, slots)
         elif operation == b"p":
             self._pack(workload)
         elif operation == b"k":

@@ -16,15 +16,17 @@ from kernelevolve.schema import Hardware
 class Runtime:
     """Serves operations: `Runtime().op("topk")(x, 64)`.
 
-    `registry` is a folder or anything with the methods of `Registry`; `targets` the folder of target
-    definitions; `cache_dir` keeps built kernels. What is left out comes from the settings.
+    `registry` is a folder or anything with the methods of `Registry`; `hardware` the device that tensors lie on, by
+    key or alias (nvidia-h200), this machine's CPU if left out; `targets` the folder of target definitions; `cache_dir`
+    keeps built kernels. What is left out comes from the settings. Raises `UnknownNameError` for a device that isn't
+    here.
     """
 
     def __init__(
         self,
         registry: Path | str | Registry | None = None,
         *,
-        hardware: Hardware | None = None,
+        hardware: Hardware | str | None = None,
         targets: Path | None = None,
         cache_dir: Path | None = None,
     ) -> None:
@@ -35,7 +37,7 @@ class Runtime:
             registry = chosen.registry if registry is None else registry
             targets = targets or resources.targets_dir(chosen.targets)
             cache_dir = cache_dir or chosen.cache
-        self.hardware = hardware or machine.detect()
+        self.hardware = hardware if isinstance(hardware, Hardware) else machine.find(hardware)
         self.registry: Registry = LocalRegistry(registry) if isinstance(registry, str | Path) else registry
         self._targets = targets
         self._kernels = Kernels(self.hardware, cache_dir)

@@ -46,6 +46,7 @@ class Job(Record):
     limits: Limits = Limits()
     timing: TimingPlan = TimingPlan()
     threads: int = 1
+    counters: bool = Field(False, description="look at one workload with a profiler, where the device has one")
     cache_dir: str = Field(description="build cache and the machine lock for timing")
 
 

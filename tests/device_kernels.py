@@ -36,7 +36,11 @@ def a_module(body: str = "launch(x, factor, out)", *, global_code: str = "", sou
     return Candidate(language="triton", files={"main.py": text}, lineage=Lineage(origin=body[:40]))
 
 
-def on_gpu(target: Target) -> Target:
-    """The same target with its workloads declared for a GPU."""
-    workloads = tuple(Workload(**{**w.model_dump(), "device": "gpu"}) for w in target.workloads)
-    return target.model_copy(update={"workloads": workloads})
+def on_gpu(target: Target, scale: int = 1) -> Target:
+    """The same target with its workloads declared for a GPU; those that are timed, with `scale` times the rows."""
+
+    def moved(workload: Workload) -> Workload:
+        rows = workload.axes["rows"] * (1 if workload.role == "check" else scale)
+        return workload.model_copy(update={"device": "gpu", "axes": {**workload.axes, "rows": rows}})
+
+    return target.model_copy(update={"workloads": tuple(map(moved, target.workloads))})
