@@ -1,12 +1,17 @@
 """What this machine offers for kernels of GPUs: compilers anywhere, the rest where a GPU is."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from kernelevolve.cli.finding import Finding
 from kernelevolve.errors import KernelevolveError
 from kernelevolve.hardware import devices, gpu_state, nvidia_smi, torch_build
+from kernelevolve.harness.profilers.ncu import restricted
 from kernelevolve.schema import Hardware
+
+_PARAMETERS = Path("/proc/driver/nvidia/params")
 
 
 def examine(gpus: Sequence[Hardware]) -> Iterator[Finding]:
@@ -22,7 +27,7 @@ def examine(gpus: Sequence[Hardware]) -> Iterator[Finding]:
         yield Finding(name="gpu", state="note", found="none", cost=cost)
     yield from _nvcc(gpus)
     if any(gpu.vendor == "nvidia" for gpu in gpus):
-        yield _tool("ncu", "profiles have times (Proton) but no counters; it comes with the CUDA toolkit")
+        yield _ncu()
     if any(gpu.vendor == "amd" for gpu in gpus):
         yield _tool("amd-smi", "clocks and errors are read from the older rocm-smi, or not at all; it comes with ROCm")
         yield _tool("rocprofv3", "profiles have times (Proton) but no counters; it comes with ROCm (rocprofiler-sdk)")
@@ -79,6 +84,17 @@ def _nvcc(gpus: Sequence[Hardware]) -> Iterator[Finding]:
     if supported is not None and int(version.split(".")[0]) > int(supported.split(".")[0]):
         cost = f"the driver supports CUDA up to {supported}: update it, or what is compiled here won't run"
     yield Finding(name="nvcc", state="note" if cost else "ok", found=version, cost=cost)
+
+
+def _ncu() -> Finding:
+    found = _tool("ncu", "profiles have times (Proton) but no counters; it comes with the CUDA toolkit")
+    if found.state == "ok" and os.geteuid() != 0 and _PARAMETERS.is_file() and restricted(_PARAMETERS.read_text()):
+        cost = (
+            "the driver lets only administrators read counters: profiles have times (Proton) but no counters; set the "
+            "nvidia module's option NVreg_RestrictProfilingToAdminUsers=0 and reload it"
+        )
+        return found.model_copy(update={"state": "note", "cost": cost})
+    return found
 
 
 def _tool(name: str, cost: str) -> Finding:

@@ -48,9 +48,12 @@ def measure(hardware: Hardware, threads: int) -> Ceilings:
 
 
 def _measure_gpu(hardware: Hardware) -> Ceilings:
+    from kernelevolve.hardware.gpu_state import LIMITED_BY_POWER, Watch  # which imports this package
+
     command = [sys.executable, "-m", "kernelevolve.hardware.gpu_ceilings", hardware.product]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_GPU_SECONDS, check=False)
+        with Watch(hardware) as watch:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=_GPU_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise ToolchainError(
             f"the ceilings of {hardware.key} can't be measured: no end within {_GPU_SECONDS:g} seconds",
@@ -61,6 +64,10 @@ def _measure_gpu(hardware: Hardware) -> Ceilings:
         raise ToolchainError(f"the ceilings of {hardware.key} can't be measured: {cause.message}", remedy=cause.remedy)
     for note in json.loads(answer.stdout).get("notes", ()):
         _log.info("%s: %s", hardware.key, note)
+    if watch.state is not None and not set(watch.state.throttled_by) <= LIMITED_BY_POWER:
+        _log.warning(
+            "ceilings were measured while %s: measure again (remove the file in the cache)", watch.state.message
+        )
     return _read(answer.stdout, threads=1)
 
 

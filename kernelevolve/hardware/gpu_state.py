@@ -26,6 +26,9 @@ _SLOWED = {
 }  # fmt: skip
 """Bits of the reasons' mask (nvml.h). Clocks that somebody has set (0x2, 0x100) are not a slow-down."""
 
+LIMITED_BY_POWER = frozenset({"sw_power_cap", "ppt"})
+"""Reasons that any heavy load brings about."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -221,7 +224,7 @@ def _advice(reasons: tuple[str, ...]) -> str:
         return "times are of a device that was too hot or short of power: cool it, then measure again"
     if any("brake" in r for r in reasons):
         return "the machine's power supply held the device back: measure again under less load on its neighbours"
-    if any("power" in r or "ppt" in r for r in reasons):
+    if reasons and LIMITED_BY_POWER.issuperset(reasons):
         return "the board's power limit set the clock, as under any heavy load: moving less data lets it clock higher"
     if reasons:
         return "times are of a device whose clock was held back: measure again"

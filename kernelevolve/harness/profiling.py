@@ -4,7 +4,6 @@ What a profiler reports was taken in the candidate's own process or beside it, a
 """
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,10 +55,8 @@ def _recorded(profiler: Profiler, program: Program, arena: Arena, workload: int,
     """The report of one call. Raises `RunnerFailed`."""
     outside = not isinstance(profiler, Proton)
     if outside:
-        tool = Path(shutil.which(profiler.name) or profiler.name).resolve()
-        # The tool lies beside the libraries that it injects.
         argv = tuple(profiler.wrap(program.argv, report))
-        program = replace(program, argv=argv, readable=(*program.readable, tool.parent))
+        program = replace(program, argv=argv, readable=(*program.readable, *profiler.folders()))
     with Runner(program, arena, Limits(call_s=SECONDS)) as runner:
         runner.load(load_s)
         if runner.has_prepare:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelevolve.cli import checkup_gpu
 from kernelevolve.cli.app import main
 from kernelevolve.errors import ToolchainError
 from kernelevolve.hardware import devices
@@ -75,6 +76,16 @@ def test_a_missing_profiler_costs_the_counters(machine, capsys):
     ncu = rows(capsys)["ncu"]
     assert (ncu["state"], ncu["found"]) == ("note", "missing")
     assert "no counters" in ncu["cost"]
+
+
+def test_counters_for_administrators_alone_are_told(machine, capsys, monkeypatch, tmp_path):
+    machine()
+    (tmp_path / "params").write_text("ResmanDebugLevel: 4294967295\nRmProfilingAdminOnly: 1\nTCEBypassMode: 0\n")
+    monkeypatch.setattr(checkup_gpu, "_PARAMETERS", tmp_path / "params")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "NVreg_RestrictProfilingToAdminUsers=0" in rows(capsys)["ncu"]["cost"]
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert rows(capsys)["ncu"]["state"] == "ok"
 
 
 def test_a_torch_for_cpus_is_named(machine, capsys):

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kernelevolve.hardware import amd, cpu, nvidia
-from kernelevolve.harness import profilers
 from kernelevolve.harness.profilers import Ncu, Proton, Refused, Rocprof
 from kernelevolve.harness.profilers.base import bound_of
 from kernelevolve.harness.profilers.ncu import wanted
 
 RECORDED = Path(__file__).parent / "recorded"
-(H200,) = nvidia.parse("NVIDIA H200, 143771, 570.124.06, 9.0")
-(MI300X,) = amd.parse(
-    '[{"asic": {"market_name": "AMD Instinct MI300X", "num_compute_units": 304, "target_graphics_version": "gfx942"}}]'
-)
 
 
 def recorded(name):
@@ -181,12 +175,19 @@ def test_the_busiest_unit_bounds_a_kernel(metrics, bound):
     assert bound_of(metrics) == bound
 
 
-def test_the_vendor_s_profiler_is_preferred_to_the_lighter_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert isinstance(profilers.best(H200), Proton)
-    for tool in ("ncu", "rocprofv3"):
-        (tmp_path / tool).write_text("#!/bin/sh\n")
-        (tmp_path / tool).chmod(0o755)
-    assert isinstance(profilers.best(H200), Ncu)
-    assert isinstance(profilers.best(MI300X), Rocprof)
-    assert profilers.best(cpu.detect()) is None
+def test_a_tool_is_started_by_its_real_path_and_brings_what_it_is_made_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "links"))
+    toolkit = tmp_path / "cuda-13.0"
+    for folder in (tmp_path / "links", toolkit / "bin", toolkit / "nsight-compute-2025.3"):
+        folder.mkdir(parents=True)
+    for profiler, tool in ((Ncu(), "ncu"), (Rocprof(), "rocprofv3")):
+        assert not profiler.available()
+        assert profiler.folders() == ()
+        program = toolkit / "bin" / tool
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        (tmp_path / "links" / tool).symlink_to(program)
+        assert profiler.available()
+        assert profiler.wrap(["./bench"], tmp_path / profiler.name)[0] == str(program)
+    assert {toolkit / "bin", toolkit / "nsight-compute-2025.3"} <= set(Ncu().folders())
+    assert Rocprof().folders() == (toolkit,)

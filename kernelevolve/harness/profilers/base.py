@@ -1,5 +1,6 @@
 """What all profilers have in common, and what their counters mean for whoever wrote the kernel."""
 
+import shutil
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ class Profiler(Protocol):
         """Whether the tool is on this machine."""
         ...
 
+    def folders(self) -> tuple[Path, ...]:
+        """What the tool is made of: it has to see these inside walls."""
+        ...
+
     def wrap(self, argv: Sequence[str], report: Path) -> list[str]:
         """The command under the profiler, which leaves its report at (or in) `report`."""
         ...
@@ -42,6 +47,12 @@ class Profiler(Protocol):
     def parse(self, text: str, workload: str | None = None) -> tuple[Counters, ...] | Refused:
         """One finding a kernel, the one that took longest first."""
         ...
+
+
+def tool(name: str) -> Path | None:
+    """A program by its real path: links to it needn't exist inside walls. None where it is missing."""
+    found = shutil.which(name)
+    return Path(found).resolve() if found is not None else None
 
 
 @dataclass

@@ -3,17 +3,18 @@
 import csv
 import math
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from kernelevolve.harness.profilers.base import Launch, Refused, Source, summarise
+from kernelevolve.harness.profilers.base import Launch, Refused, Source, summarise, tool
 from kernelevolve.schema import Counters
 
 LAUNCHES = 20
 """Launches that are looked at: each is run a dozen times, with all that it wrote put back between."""
 
+_PACKAGED = Path("/opt/nvidia/nsight-compute")
+"""where a distribution's package puts what a toolkit's `ncu` starts"""
 _TIME = "gpu__time_duration.sum"
 _LARGEST = {
     "dram_pct": (
@@ -79,14 +80,22 @@ class Ncu:
 
     def available(self) -> bool:
         """Whether `ncu` is on this machine."""
-        return shutil.which("ncu") is not None
+        return tool("ncu") is not None
+
+    def folders(self) -> tuple[Path, ...]:
+        """The one that `ncu` lies in; for a toolkit's, which is a script, also those that it leads to."""
+        program = tool("ncu")
+        if program is None:
+            return ()
+        beside = sorted(program.parents[1].glob("nsight-compute*"))
+        return tuple(folder for folder in (program.parent, *beside, _PACKAGED) if folder.is_dir())
 
     def wrap(self, argv: Sequence[str], report: Path) -> list[str]:
         """The command under `ncu`. By default it would lock the clocks, and print among the program's own lines."""
         chosen = ["--kernel-name", f"regex:{self._kernel}"] if self._kernel is not None else []
         return [
-            "ncu", "--csv", "--page", "raw", "--print-units", "base", "--target-processes", "all",
-            "--clock-control", "none", "--launch-count", str(self._launches), *chosen,
+            str(tool("ncu") or "ncu"), "--csv", "--page", "raw", "--print-units", "base",
+            "--target-processes", "all", "--clock-control", "none", "--launch-count", str(self._launches), *chosen,
             "--metrics", ",".join(wanted()), "--log-file", str(report), *argv,
         ]  # fmt: skip
 
@@ -98,6 +107,11 @@ class Ncu:
         """Read a log: lines of the tool, then CSV, one row a launch (--page raw) or one a metric."""
         found = summarise("ncu", _launches(text), workload)
         return found or _refused(text)
+
+
+def restricted(parameters: str) -> bool:
+    """Whether the driver lets only administrators read counters, by the text of /proc/driver/nvidia/params."""
+    return re.search(r"^RmProfilingAdminOnly: 1$", parameters, re.MULTILINE) is not None
 
 
 def wanted() -> tuple[str, ...]:

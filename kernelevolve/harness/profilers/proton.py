@@ -35,6 +35,10 @@ class Proton:
         folders = spec.submodule_search_locations if spec is not None else None
         return any((Path(folder) / "profiler" / "proton.py").is_file() for folder in folders or ())
 
+    def folders(self) -> tuple[Path, ...]:
+        """Nothing but Triton, which is there anyway."""
+        return ()
+
     def wrap(self, argv: Sequence[str], report: Path) -> list[str]:
         """The script under Proton; `argv` is an interpreter, a script and its arguments."""
         return [argv[0], "-m", "triton.profiler.proton", "--name", _stem(report), *argv[1:]]

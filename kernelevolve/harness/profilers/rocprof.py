@@ -1,12 +1,11 @@
 """rocprofv3, of ROCm: kernel times, and a few counters in several passes."""
 
 import csv
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from kernelevolve.harness.profilers.base import Launch, Refused, Source, summarise
+from kernelevolve.harness.profilers.base import Launch, Refused, Source, summarise, tool
 from kernelevolve.schema import Counters
 
 _PASSES = (
@@ -31,7 +30,12 @@ class Rocprof:
 
     def available(self) -> bool:
         """Whether `rocprofv3` is on this machine."""
-        return shutil.which("rocprofv3") is not None
+        return tool("rocprofv3") is not None
+
+    def folders(self) -> tuple[Path, ...]:
+        """ROCm's own: its libraries and Python modules lie beside the folder of programs."""
+        program = tool("rocprofv3")
+        return (program.parents[1],) if program is not None else ()
 
     def wrap(self, argv: Sequence[str], report: Path) -> list[str]:
         """The command under `rocprofv3`; the groups of counters are written to `report`/passes.txt."""
@@ -39,8 +43,8 @@ class Rocprof:
         passes = report / "passes.txt"
         passes.write_text("".join(f"pmc: {' '.join(group)}\n" for group in _PASSES))
         return [
-            "rocprofv3", "--input", str(passes), "--kernel-trace", "--output-format", "csv",
-            "--output-directory", str(report), "--output-file", "%pid%", "--", *argv,
+            str(tool("rocprofv3") or "rocprofv3"), "--input", str(passes), "--kernel-trace",
+            "--output-format", "csv", "--output-directory", str(report), "--output-file", "%pid%", "--", *argv,
         ]  # fmt: skip
 
     def read(self, report: Path) -> str:
