@@ -11,7 +11,13 @@ from typing import Any
 from kernelevolve.errors import ToolchainError
 from kernelevolve.harness.cubin import code_sections, listing, tool
 from kernelevolve.harness.hot_loop import hot_loop
-from kernelevolve.harness.resources import amd_instructions, amd_registers, nvidia_instructions, nvidia_registers
+from kernelevolve.harness.resources import (
+    amd_instructions,
+    amd_registers,
+    amd_scalars,
+    nvidia_instructions,
+    nvidia_registers,
+)
 from kernelevolve.schema import Instructions, Resources
 
 
@@ -37,6 +43,7 @@ class Inspection:
 def _resources(compiled: Any, code: str | None) -> Resources:
     metadata = compiled.metadata
     count: Callable[[str], Instructions] = nvidia_instructions
+    scalars, accumulators = 0, 0
     if code is not None:
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
             file.write(compiled.asm["cubin"])
@@ -45,11 +52,12 @@ def _resources(compiled: Any, code: str | None) -> Resources:
     else:
         code, count = compiled.asm["amdgcn"], amd_instructions
         registers, stack = amd_registers(code)
+        scalars, accumulators = amd_scalars(code)
     loop = hot_loop(code)
     return Resources(
-        registers=registers, spill_bytes=stack, shared_bytes=metadata.shared, num_warps=metadata.num_warps,
-        num_stages=metadata.num_stages, num_ctas=getattr(metadata, "num_ctas", 1), instructions=count(code),
-        loop=count(loop) if loop else None,
+        registers=registers, accumulators=accumulators, scalar_registers=scalars, spill_bytes=stack,
+        shared_bytes=metadata.shared, num_warps=metadata.num_warps, num_stages=metadata.num_stages,
+        num_ctas=getattr(metadata, "num_ctas", 1), instructions=count(code), loop=count(loop) if loop else None,
     )  # fmt: skip
 
 

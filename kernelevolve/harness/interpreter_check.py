@@ -34,13 +34,15 @@ _PRELOAD = Preload(
 
 
 def interpreter_check(
-    candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path, wanted: Callable[[], bool]
+    candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path, *, wanted: Callable[[], bool]
 ) -> InterpreterCheck:  # fmt: skip
     """Call the candidate on the target's check workloads for GPUs, with inputs that it has never seen.
 
     Stops between two workloads once it is no longer `wanted`.
     """
-    workloads = tuple(w for w in target.select("gpu", "check") if elements(target, w) <= MOST_ELEMENTS)
+    small = [w for w in target.select("gpu", "check") if elements(target, w) <= MOST_ELEMENTS]
+    # The smallest first: should time run out, most have been compared.
+    workloads = tuple(sorted(small, key=lambda w: elements(target, w)))
     large = tuple(w.name for w in target.select("gpu", "check") if w not in workloads)
     if not workloads:
         return InterpreterCheck(unchecked=large)

@@ -28,7 +28,13 @@ _GCN_BYTES = re.compile(
 )
 _GCN_SHAPE = re.compile(r"_(\d+)x(\d+)x(\d+)(?:_(\d+)b)?_")
 _REGISTER_UNIT = 8
-"""Registers are handed out in eights a thread."""
+"""Registers are handed out in eights a thread (NVIDIA: 256 a warp; CDNA 3 and 4: of the one file for all)."""
+_SHARED_UNIT = {"gfx942": 512, "gfx950": 1280}
+"""Shared memory is handed out in pieces: of 128 bytes on NVIDIA (occupancy calculator, capability 8 and up), of 128
+or 320 words on CDNA 3 and 4 (LLVM's AMDGPUBaseInfo.cpp, getLdsDwGranularity)."""
+_SCALAR_FILE, _SCALAR_UNIT, _SCALAR_TRAP = 800, 16, 16
+"""Scalar registers of a vector unit, how they are handed out, and those that a trap handler has in each wave (LLVM,
+getMaxNumSGPRs): with more than 80 a wave there is room for seven waves."""
 _GRID_SIDE = 65535
 """Most blocks along the second and third axis of a grid."""
 
@@ -85,6 +91,11 @@ def amd_registers(text: str) -> tuple[int, int]:
     return _gcn_field(text, "vgpr_count"), _gcn_field(text, "private_segment_fixed_size")
 
 
+def amd_scalars(text: str) -> tuple[int, int]:
+    """Scalar registers a wave, and how many of the vector registers are accumulators, out of amdgcn text."""
+    return _gcn_field(text, "sgpr_count"), _gcn_field(text, "agpr_count")
+
+
 def amd_instructions(text: str) -> Instructions:
     """Counts out of amdgcn text."""
     found = [(m["opcode"], m["operands"]) for m in _GCN.finditer(text)]
@@ -129,12 +140,20 @@ def residency(resources: Resources, gpu: Gpu, grid: Sequence[int]) -> Residency:
 
 def _resident_blocks(resources: Resources, gpu: Gpu) -> int:
     by_warps = min(gpu.warps_per_multiprocessor // resources.num_warps, gpu.blocks_per_multiprocessor)
-    shared = resources.shared_bytes + gpu.shared_reserved
+    unit = _SHARED_UNIT.get(gpu.architecture, 128)
+    shared = -(-(resources.shared_bytes + gpu.shared_reserved) // unit) * unit
     by_shared = gpu.shared_per_multiprocessor // shared if shared else by_warps
     warps = gpu.registers_per_multiprocessor // (_granted(resources, gpu) * gpu.warp_size)
     # Each of the four partitions of a multiprocessor holds whole warps.
     by_registers = warps // 4 * 4 // resources.num_warps
-    return min(by_warps, by_shared, by_registers)
+    return min(by_warps, by_shared, by_registers, _by_scalars(resources, by_warps))
+
+
+def _by_scalars(resources: Resources, most: int) -> int:
+    if resources.scalar_registers == 0:  # NVIDIA's uniform registers are every warp's own
+        return most
+    granted = -(-(resources.scalar_registers + _SCALAR_TRAP) // _SCALAR_UNIT) * _SCALAR_UNIT
+    return _SCALAR_FILE // granted * 4 // resources.num_warps
 
 
 def _granted(resources: Resources, gpu: Gpu) -> int:

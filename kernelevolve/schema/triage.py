@@ -23,11 +23,13 @@ class Instructions(Record):
 class Resources(Record):
     """What the compiled code of a kernel needs."""
 
-    registers: int = Field(description="a thread")
+    registers: int = Field(description="a thread; with AMD's accumulators, which share their file")
+    accumulators: int = Field(0, description="of these, those that only matrix products use (AMD)")
+    scalar_registers: int = Field(0, description="a wave (AMD)")
     spill_bytes: int = Field(description="stack a thread: spilled registers and local arrays")
     shared_bytes: int = Field(description="a block")
     num_warps: int
-    num_stages: int
+    num_stages: int | None = Field(None, description="of Triton's software pipeline; other languages have none")
     num_ctas: int = 1
     instructions: Instructions
     loop: Instructions | None = Field(

@@ -6,6 +6,7 @@ from kernelevolve.hardware.devices import known
 from kernelevolve.harness.resources import (
     amd_instructions,
     amd_registers,
+    amd_scalars,
     excess,
     nvidia_instructions,
     nvidia_registers,
@@ -40,13 +41,15 @@ gemm:
 	s_endpgm
     .private_segment_fixed_size: 16
     .vgpr_count:     104
+    .sgpr_count:     90
+    .agpr_count:     32
 """
 
 
-def needs(registers: int = 32, shared: int = 0, warps: int = 4) -> Resources:
+def needs(registers: int = 32, shared: int = 0, warps: int = 4, scalars: int = 0) -> Resources:
     counts = Instructions(total=1, tensor_core=0, vector_loads=0, async_copies=0, local_memory=0)
-    return Resources(registers=registers, spill_bytes=0, shared_bytes=shared, num_warps=warps, num_stages=1,
-                     instructions=counts)  # fmt: skip
+    return Resources(registers=registers, scalar_registers=scalars, spill_bytes=0, shared_bytes=shared,
+                     num_warps=warps, num_stages=1, instructions=counts)  # fmt: skip
 
 
 def test_nvidia_output_is_read() -> None:
@@ -59,6 +62,7 @@ def test_nvidia_output_is_read() -> None:
 
 def test_amdgcn_text_is_read() -> None:
     assert amd_registers(GCN) == (104, 16)
+    assert amd_scalars(GCN) == (90, 32)
     assert amd_instructions(GCN) == Instructions(
         total=6, tensor_core=1, vector_loads=1, async_copies=1, local_memory=1,
         tensor_operations=2 * 32 * 32 * 8, load_store=3, global_bytes=16 + 4,
@@ -100,6 +104,17 @@ def test_an_amd_opcode_says_how_much_it_does(opcode: str, operations: int, size:
         ("nvidia-a100", needs(shared=100 << 10), 1, 0.0625),
         ("amd-mi300x", needs(registers=128), 4, 0.5),
         ("amd-mi300x", needs(shared=40 << 10), 1, 0.125),
+        ("nvidia-h200", needs(shared=32_276), 6, 0.375),  # 33,300 with the reserve would fit 7 times; 261 x 128 don't
+        ("nvidia-a100", needs(registers=65), 7, 0.4375),  # 72 a thread: 28 warps
+        ("nvidia-a100", needs(warps=1), 32, 0.5),  # blocks, not warps
+        ("nvidia-b200", needs(registers=255, warps=4), 2, 0.125),
+        ("amd-mi300x", needs(registers=90), 5, 0.625),  # 96 of the unified 512: five waves a vector unit
+        ("amd-mi300x", needs(registers=264), 1, 0.125),  # accumulators share the file
+        ("amd-mi300x", needs(registers=59, scalars=82, warps=1), 28, 0.875),  # seven waves: 112 scalars of 800
+        ("amd-mi300x", needs(registers=42, scalars=46), 8, 1.0),
+        ("amd-mi355x", needs(registers=70, shared=77_104, warps=8), 2, 0.5),
+        ("amd-mi300x", needs(shared=21_800), 2, 0.25),  # 43 x 512 bytes
+        ("amd-mi355x", needs(shared=54_600), 2, 0.25),  # 43 x 1280 bytes
     ],
 )
 def test_occupancy_follows_the_scarcest_resource(device, resources, blocks, occupancy) -> None:
