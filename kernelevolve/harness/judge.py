@@ -30,6 +30,7 @@ from kernelevolve.schema import (
     Evaluation,
     Failed,
     Job,
+    Limits,
     Measurement,
     Passed,
     Stage,
@@ -44,6 +45,9 @@ MOST_DIFFERENCES = 6
 
 LOAD_S = {"native": 20.0, "python": 120.0}
 """By kind of runner: one starts in milliseconds, the other imports torch."""
+
+
+PYTHON_PROCESSES = 256
 
 
 class Judge:
@@ -154,9 +158,9 @@ class _Case:
     def _measure(
         self, bench: Bench, timed: tuple[Workload, ...], built: Built
     ) -> tuple[list[Measurement], list[Diagnostic]]:
-        job, judge = self._job, self._judge
+        judge = self._judge
         quiet = self._quiet(bench, timed)
-        with Runner(self._program(bench, built), bench.arena, job.limits) as runner:
+        with Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner:
             with judge.machine.shared():
                 with self._at("load"):
                     runner.load(LOAD_S[built.language.runner])
@@ -191,6 +195,13 @@ class _Case:
             built.artifact, job.candidate.entry, built.language, judge.sandbox, access=bench.access,
             hardware=job.hardware, report=report,
         )  # fmt: skip
+
+    def _limits(self, built: Built) -> Limits:
+        """Those of the job; where Python and a driver run beside the kernel, with room for their threads."""
+        limits = self._job.limits
+        if built.language.runner == "native":
+            return limits
+        return limits.model_copy(update={"processes": max(limits.processes, PYTHON_PROCESSES)})
 
     def _counters(self, bench: Bench, built: Built, measured: list[Measurement]) -> tuple[Diagnostic, ...]:
         """What a profiler says of the workload on which the candidate does worst."""

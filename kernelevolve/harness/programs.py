@@ -13,6 +13,7 @@ from kernelevolve.harness.sandbox import Sandbox, clean_environment, native_tool
 from kernelevolve.languages import Language
 from kernelevolve.languages.cpp import Cpp
 from kernelevolve.languages.triton import python
+from kernelevolve.resources import gpu_environment
 from kernelevolve.schema import Hardware
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 MODULE_RUNNER = "kernelevolve.harness.module_runner"
 """Holds candidates that Python loads."""
 
-_CACHES = {"TRITON_CACHE_DIR": "/tmp/triton", "XDG_CACHE_HOME": "/tmp/cache"}
-"""Where a candidate's compilers may write: its own empty /tmp."""
+_OWN = {"TRITON_CACHE_DIR": "/tmp/triton", "XDG_CACHE_HOME": "/tmp/cache", "OPENBLAS_NUM_THREADS": "1"}
+"""A candidate's compilers write to its own empty /tmp; libraries that it doesn't need start no threads."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,14 @@ def module_program(
     gpu = hardware.key if access.interpreted else "-"
     arguments = (language.name, str(artifact), entry, access.memory, access.torch_device, gpu, str(report or "-"))
     argv, readable = python_command(MODULE_RUNNER, *arguments)
-    environment = {**clean_environment(1), **_CACHES}
+    environment = {**clean_environment(1), **_OWN}
     folders: tuple[Path, ...] = ()
     if access.interpreted:
         environment["TRITON_INTERPRET"] = "1"
     else:
         folders = driver_folders()
         environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
+        environment.update(gpu_environment())  # the same device as the judge's
     return Program(
         argv=argv, environment=environment, readable=(*readable, *language.libraries, artifact.parent, *folders),
         writable=(report.parent,) if report else (), devices=() if access.interpreted else device_nodes(),
@@ -125,7 +127,7 @@ def baseline_program(
 
 def device_nodes(root: Path = Path("/dev")) -> tuple[Path, ...]:
     """The nodes through which a process reaches GPUs."""
-    patterns = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "kfd", "dri/renderD*")
+    patterns = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps/*", "kfd", "dri/renderD*")
     return tuple(sorted(path for pattern in patterns for path in root.glob(pattern)))
 
 

@@ -128,6 +128,29 @@ def test_it_sees_no_other_process(sandbox: Sandbox, probe: Path) -> None:
     assert lines == ["others: 1", "parent: 0"], "the namespace's first process, which only waits, is all"
 
 
+def test_a_device_brings_its_node_and_a_proc_of_its_own_processes(sandbox: Sandbox) -> None:
+    """What a GPU's driver needs; no other node, and no other process."""
+    errors, errors_write = os.pipe()
+    script = "ls /dev; head -c 1 /dev/full | wc -c; ls -d /proc/[0-9]* | wc -l"
+    line = sandbox.command(
+        [SH, "-c", script], SMALL, seconds=10, memory_bytes=None, devices=[Path("/dev/full")], errors=errors_write,
+        uid=sandbox.user(),
+    )  # fmt: skip
+    done = subprocess.run(line, pass_fds=(errors_write,), capture_output=True, text=True, check=True)
+    os.close(errors_write)
+    assert os.read(errors, 100) == b""
+    os.close(errors)
+    *seen, processes = done.stdout.split()
+    assert seen == ["full", "null", "urandom", "zero", "1"]
+    assert int(processes) < 8
+
+
+def test_what_is_hidden_is_empty_though_the_folder_around_it_can_be_read(sandbox: Sandbox) -> None:
+    package = walls_module.BUNDLED.parent
+    done = shell(sandbox, f"ls {package}/harness | head -1; ls {package}/bundled | wc -l", readable=[package])
+    assert done.output.split() == ["__init__.py", "0"]
+
+
 def test_it_reaches_no_network_and_no_socket_of_this_machine(sandbox: Sandbox, probe: Path) -> None:
     name = a_marker()
     with socket.socket() as server, socket.socket(socket.AF_UNIX) as local:

@@ -102,7 +102,12 @@ void enter_own_root(const Options& options) {
   }
   for (const auto& path : options.readable) places.push_back({path, open(path.c_str(), O_PATH | O_CLOEXEC), false});
   for (const auto& path : options.devices) places.push_back({path, open(path.c_str(), O_PATH | O_CLOEXEC), true});
-  if (!options.devices.empty()) places.push_back({"/sys", open("/sys", O_PATH | O_CLOEXEC), false});
+  std::vector<Place> told;  // what drivers read, for where no /proc of its own can be had
+  if (!options.devices.empty()) {
+    places.push_back({"/sys", open("/sys", O_PATH | O_CLOEXEC), false});
+    for (const char* path : {"/proc/driver", "/proc/devices", "/proc/modules", "/proc/cpuinfo", "/proc/meminfo"})
+      if (access(path, F_OK) == 0) told.push_back({path, open(path, O_PATH | O_CLOEXEC), false});
+  }
   for (const auto& path : options.writable) places.push_back({path, open(path.c_str(), O_PATH | O_CLOEXEC), true});
   const std::string root = "/tmp";  // covered in this namespace alone, after everything was opened
   check(mount("tmpfs", root.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "size=256m,mode=755") == 0, "tmpfs");
@@ -115,7 +120,9 @@ void enter_own_root(const Options& options) {
   }
   if (!options.devices.empty()) {
     mkdir((root + "/proc").c_str(), 0755);
-    check(mount("proc", (root + "/proc").c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0, "proc");
+    if (mount("proc", (root + "/proc").c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
+      for (const auto& place : told) show(root, place.path, place.fd, false);
+    for (const auto& place : told) close(place.fd);
   }
   for (const auto& path : options.hidden) {
     const std::string place = root + path;
