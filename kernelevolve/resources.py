@@ -27,7 +27,15 @@ def _find(name: str, chosen: Path | None) -> Path:
     raise UsageError(f"no folder {name} was found", remedy=f"point --{name} or {variable} at one")
 
 
+_GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
 def visible_gpus(vendor: str) -> str | None:
     """The GPUs that whoever started this process leaves it, as the vendor's runtime reads it; None for all."""
     names = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if vendor == "amd" else ("CUDA_VISIBLE_DEVICES",)
     return next((os.environ[name] for name in names if name in os.environ), None)
+
+
+def gpu_environment() -> dict[str, str]:
+    """What says which GPUs a process may see, for one that gets an environment of its own."""
+    return {name: os.environ[name] for name in _GPU_VARIABLES if name in os.environ}

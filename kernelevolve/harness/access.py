@@ -8,6 +8,7 @@ import torch
 
 from kernelevolve.errors import ToolchainError
 from kernelevolve.harness import cuda_driver
+from kernelevolve.harness.device_choice import narrow
 from kernelevolve.schema import Hardware
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,13 @@ INTERPRETED = Access("cpu", "copied")
 
 
 def access_to(hardware: Hardware) -> Access:
-    """The strongest way that this machine offers. Raises `ToolchainError` where torch can't use the device."""
+    """The strongest way that this machine offers, to the one GPU that is meant.
+
+    Raises `ToolchainError` where torch can't use the device, and `UsageError` where this process may not see it.
+    """
     if hardware.device == "cpu":
         return HOST
+    narrow(hardware)
     if not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip
         raise ToolchainError(
