@@ -55,9 +55,9 @@ def build(candidate: Candidate, hardware: Hardware, limits: Limits, cache_dir: P
         return Built(artifact, language, time.perf_counter() - started, cached=True)
     prelude = _prelude(plan, cache_dir)
     with _folder_for(home) as work:
-        _write(language.sources(candidate), work)
+        write_sources(language.sources(candidate), work)
         done = _compile(plan, prelude, work, limits, Sandbox.open(cache_dir))
-        findings = _findings(done, language, work, limits)
+        findings = findings_of(done, language, work, limits)
         if findings:
             return BuildFailed(findings, time.perf_counter() - started)
         _move(work, home)
@@ -87,7 +87,8 @@ def _compile(plan: BuildPlan, prelude: Path | None, work: Path, limits: Limits, 
     return sandbox.run(argv, limits=limits, seconds=limits.build_s, readable=readable, writable=(work,), cwd=work)
 
 
-def _findings(done: Finished, language: Language, work: Path, limits: Limits) -> tuple[Diagnostic, ...]:
+def findings_of(done: Finished, language: Language, work: Path, limits: Limits) -> tuple[Diagnostic, ...]:
+    """What the end of a build says against the candidate, if anything. Raises `ToolchainError` for a full disk."""
     if done.timed_out:
         return (
             LimitExceeded(
@@ -121,13 +122,14 @@ def _prelude(plan: BuildPlan, cache_dir: Path) -> Path | None:
     if (home / plan.prelude.artifact).is_file():
         return home
     with _folder_for(home) as work:
-        _write(plan.prelude.files, work)
+        write_sources(plan.prelude.files, work)
         run_trusted(plan.prelude.argv, cwd=work)
         _move(work, home)
     return home
 
 
-def _write(files: Mapping[str, str], folder: Path) -> None:
+def write_sources(files: Mapping[str, str], folder: Path) -> None:
+    """Files to build, readable for whichever user the compiler becomes."""
     for path, text in files.items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ class CompileCheck(Record):
     kernels: tuple[CompiledKernel, ...] = ()
     rejected: tuple[Diagnostic, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    hints: tuple[str, ...] = ()
     seconds: dict[str, float] = {}
 
 

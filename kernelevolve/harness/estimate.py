@@ -293,8 +293,9 @@ def _memory_gbps(kernel: CompiledKernel, device: _Device, blocks: int) -> float:
     gpu, needs = device.gpu, kernel.resources
     threads = needs.num_warps * gpu.warp_size
     flying = float(threads * min(max(needs.instructions.global_bytes, 4), OUTSTANDING_BYTES))
-    if needs.instructions.async_copies and needs.num_stages > 1:
-        flying = max(flying, needs.shared_bytes * (needs.num_stages - 1) / needs.num_stages)
+    stages = needs.num_stages or 2  # where it isn't told, half of the copies are taken to be under way
+    if needs.instructions.async_copies and stages > 1:
+        flying = max(flying, needs.shared_bytes * (stages - 1) / stages)
     resident = min(kernel.blocks_per_multiprocessor * gpu.multiprocessors, blocks)
     return min(device.memory_gbps, flying * resident / MEMORY_LATENCY_US / 1e3)
 

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from kernelevolve.errors import JudgeError, ToolchainError
+from kernelevolve.harness.seccomp import filter_file
 from kernelevolve.languages.cpp import compiler
 from kernelevolve.languages.cxx import ffi_folder
 from kernelevolve.schema import Limits, digest_of
@@ -49,6 +50,8 @@ class Sandbox:
     namespaces: bool
     own_user: bool
     """whether each program becomes a user of its own (only where the judge is root)"""
+    filter: Path | None = None
+    """of system calls; None where there is no filter"""
 
     @staticmethod
     @cache
@@ -63,14 +66,19 @@ class Sandbox:
         own_user = os.geteuid() == 0 and _tried([launcher, *inside, "--uid", UNPRIVILEGED, "--", *reads]) is None
         if os.geteuid() == 0 and not own_user:
             log.warning("candidates run as root: no other user can read both %s and %s", cache_dir, library)
-        return Sandbox(launcher, namespaces=refused is None, own_user=own_user)
+        calls = filter_file(cache_dir / "native")
+        if calls is not None and (why := _tried([launcher, "--seccomp", calls, "--", "/usr/bin/true"])):
+            log.warning("no filter for system calls on this machine: %s", why)
+            calls = None
+        return Sandbox(launcher, namespaces=refused is None, own_user=own_user, filter=calls)
 
     @property
     def walls(self) -> tuple[str, ...]:
         """What holds a candidate here, for the evaluation's record."""
         always = ("own-process", "rlimits", "no-new-privileges", "clean-environment")
         spaces = ("pid-namespace", "network-namespace", "ipc-namespace", "own-root") if self.namespaces else ()
-        return (*always, *spaces, *(("unprivileged-user",) if self.own_user else ()))
+        user = ("unprivileged-user",) if self.own_user else ()
+        return (*always, *spaces, *user, *(("seccomp",) if self.filter else ()))
 
     def user(self) -> int | None:
         """A user number for the next program; None: it stays who the judge is."""
@@ -116,6 +124,7 @@ class Sandbox:
             line += [part for path in writable for part in ("--rw", str(path))]
             line += [part for path in devices for part in ("--device", str(path))]
             line += ["--hide", str(BUNDLED)]
+        line += ["--seccomp", str(self.filter)] if self.filter is not None else []
         if uid is not None:
             line += ["--uid", str(uid)]
         if status is not None:
@@ -242,17 +251,18 @@ def _outside_system(paths: Sequence[Path]) -> list[Path]:
 
 
 @cache
-def native_tool(name: str, cache_dir: Path, *, function: bool = False) -> Path:
+def native_tool(name: str, cache_dir: Path, *, function: bool = False, include: tuple[Path, ...] = ()) -> Path:
     """One of our own C++ programs (`native/<name>.cpp`), built once; or a library with what it does as a function.
 
-    Raises `ToolchainError`.
+    `include`: folders of headers that it needs beside tvm-ffi's. Raises `ToolchainError`.
     """
     source = NATIVE / f"{name}.cpp"
     gxx, version = compiler()
     ffi = ffi_folder()
-    flags = ["-std=c++17", "-O2", f"-I{ffi / 'include'}"]
+    flags = ["-std=c++17", "-O2", f"-I{ffi / 'include'}", *(f"-I{folder}" for folder in include)]
     flags += ["-shared", "-fPIC", f"-D{name.upper()}_AS_FUNCTION"] if function else []
-    link = [f"-L{ffi / 'lib'}", "-ltvm_ffi", f"-Wl,-rpath,{ffi / 'lib'}", "-ldl"] if name == "runner" else []
+    loads = name in ("runner", "cuda_launches")  # candidates, which may call functions of the program's own
+    link = [f"-L{ffi / 'lib'}", "-ltvm_ffi", f"-Wl,-rpath,{ffi / 'lib'}", "-ldl", "-rdynamic"] if loads else []
     tool = cache_dir / "native" / f"{name}-{digest_of(source.read_text(), version, flags, link)[:16]}"
     if not tool.is_file():
         partial = tool.with_name(f".{tool.name}.{os.getpid()}")

@@ -62,8 +62,10 @@ class Language(Protocol):
     """kinds of device that its kernels run on"""
     runner: ClassVar[Literal["native", "python"]]
     """which runner of the harness calls its artifacts"""
-    libraries: ClassVar[tuple[Path, ...]]
-    """folders outside the system's own that an artifact needs when it runs"""
+
+    @property
+    def libraries(self) -> tuple[Path, ...]:
+        """Folders outside the system's own that an artifact needs when it runs."""
 
     def admit(self, files: Mapping[str, str], entry: str = "run") -> tuple[Diagnostic, ...]:
         """What keeps these files from being a candidate; empty means nothing does."""
