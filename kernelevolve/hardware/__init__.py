@@ -4,11 +4,11 @@ from pathlib import Path
 
 from kernelevolve.errors import UnknownNameError, UsageError
 from kernelevolve.hardware import amd, architectures, ceilings, cpu, devices, nvidia
-from kernelevolve.hardware.present import Visible, visible
+from kernelevolve.hardware.present import Present, visible
 from kernelevolve.resources import visible_gpus
 from kernelevolve.schema import Hardware
 
-__all__ = ["described", "detect", "detect_all", "find", "measured", "place", "visible_devices"]
+__all__ = ["described", "detect", "detect_all", "find", "measured", "visible_devices"]
 
 
 def detect() -> Hardware:
@@ -46,16 +46,10 @@ def described(name: str | None) -> Hardware:
     return here[0] if here else devices.known(name).hardware
 
 
-def visible_devices(vendor: str) -> tuple[Visible, ...]:
+def visible_devices(vendor: str) -> tuple[Present, ...]:
     """The GPUs of a vendor that this process may use, as torch numbers them."""
     look = {"nvidia": nvidia.look, "amd": amd.look}.get(vendor)
     return visible(look(), visible_gpus(vendor)) if look is not None else ()
-
-
-def place(hardware: Hardware) -> Visible | None:
-    """Which of the GPUs that this process may use is meant: the first of that product. None where there is none."""
-    seen = visible_devices(hardware.vendor) if hardware.device == "gpu" else ()
-    return next((found for found in seen if found.device.hardware.key == hardware.key), None)
 
 
 def measured(name: str | None, threads: int | None, cache_dir: Path) -> Hardware:

@@ -69,8 +69,7 @@ def sample(hardware: Hardware, device: str | None = None) -> Sample | None:
 @cache
 def _meant(vendor: str, key: str) -> str | None:
     """The device of that key by its tool's name; None where it isn't told, which the tools take for the first."""
-    seen = (found.device for found in visible_devices(vendor) if found.device.hardware.key == key)
-    return next((device.tool for device in seen), None)
+    return next((device.tool for device in visible_devices(vendor) if device.hardware.key == key), None)
 
 
 def of_nvidia(row: nvidia_smi.Row) -> Sample:

@@ -17,27 +17,18 @@ class Present:
     """as CUDA_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES take it"""
 
 
-@dataclass(frozen=True)
-class Visible:
-    """A GPU that this process may use."""
-
-    device: Present
-    ordinal: int
-    """as torch numbers it: cuda:0, cuda:1"""
-
-
 def products(found: Sequence[Present]) -> tuple[Hardware, ...]:
     """Each product once, in the order in which they were found."""
     return tuple({present.hardware.key: present.hardware for present in reversed(found)}.values())[::-1]
 
 
-def visible(found: Sequence[Present], chosen: str | None) -> tuple[Visible, ...]:
-    """Those that CUDA_VISIBLE_DEVICES (or HIP's) leaves, in its order; None for one that isn't set.
+def visible(found: Sequence[Present], chosen: str | None) -> tuple[Present, ...]:
+    """Those that CUDA_VISIBLE_DEVICES (or HIP's) leaves, in its order, which is torch's; None for one that isn't set.
 
     It names whole GPUs by index, or GPUs and parts by (the beginning of) their UUID, and ends at what names nothing.
     """
     if chosen is None:
-        return tuple(Visible(present, ordinal) for ordinal, present in enumerate(found))
+        return tuple(found)
     wholes = list(dict.fromkeys(present.tool for present in found))
     left: list[Present] = []
     for word in (part.strip() for part in chosen.split(",")):
@@ -46,4 +37,4 @@ def visible(found: Sequence[Present], chosen: str | None) -> tuple[Visible, ...]
         if match is None:
             break
         left.append(match)
-    return tuple(Visible(present, ordinal) for ordinal, present in enumerate(left))
+    return tuple(left)

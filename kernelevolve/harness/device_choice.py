@@ -21,7 +21,7 @@ def narrow(chosen: Hardware) -> None:
 
 @cache
 def _narrow(vendor: str, key: str) -> None:
-    seen = [visible.device for visible in hardware.visible_devices(vendor)]
+    seen = hardware.visible_devices(vendor)
     if not seen:
         return  # the vendor's tool doesn't answer here: torch has the last word
     name = next((device.runtime for device in seen if device.hardware.key == key), None)

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from kernelevolve import hardware
-from kernelevolve.hardware import amd, cpu, gpu_state, nvidia
+from kernelevolve.hardware import amd, gpu_state, nvidia
 from kernelevolve.hardware.present import visible
 
 LISTED = """\
@@ -47,8 +47,7 @@ def test_parts_are_known_by_their_own_name_to_the_runtime_and_by_the_whole_s_to_
 )
 def test_the_environment_chooses_and_orders(chosen, left):
     found = visible(MACHINE, chosen)
-    assert [v.device.runtime for v in found] == left
-    assert [v.ordinal for v in found] == list(range(len(left)))
+    assert [p.runtime for p in found] == left
 
 
 @pytest.fixture
@@ -74,14 +73,13 @@ esac
     return asked
 
 
-def test_a_product_is_found_where_torch_has_it(machine, monkeypatch):
-    h200, part = (hardware.find(name) for name in ("nvidia-h200", "nvidia-a100-sxm4-80gb-mig-3g-40gb"))
-    assert (hardware.place(h200).ordinal, hardware.place(part).ordinal) == (0, 1)
+def test_devices_are_numbered_as_torch_does(machine, monkeypatch):
+    assert [p.hardware.key for p in hardware.visible_devices("nvidia")] == [
+        "nvidia-h200", "nvidia-a100-sxm4-80gb-mig-3g-40gb", "nvidia-a100-sxm4-80gb-mig-3g-40gb", "nvidia-h200",
+    ]  # fmt: skip
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-dd44,2")
-    assert (hardware.place(h200).ordinal, hardware.place(part).ordinal) == (1, 0)
-    assert hardware.place(h200).device.runtime == "GPU-ee55"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert hardware.place(h200) is None
+    found = hardware.visible_devices("nvidia")
+    assert [p.runtime for p in found] == ["MIG-dd44", "GPU-ee55"]
 
 
 def test_the_device_that_is_used_is_the_one_that_is_watched(machine, monkeypatch):
@@ -91,8 +89,8 @@ def test_the_device_that_is_used_is_the_one_that_is_watched(machine, monkeypatch
     assert machine.read_text().splitlines()[-1].endswith("--id=GPU-ee55")
 
 
-def test_a_cpu_has_no_place_among_gpus():
-    assert hardware.place(cpu.detect()) is None
+def test_a_vendor_without_gpus_has_none_to_see():
+    assert hardware.visible_devices("intel") == ()
 
 
 def test_devices_of_amd_are_numbered(monkeypatch):
@@ -101,4 +99,4 @@ def test_devices_of_amd_are_numbered(monkeypatch):
     assert [p.tool for p in found] == ["0", "1"]
     monkeypatch.setattr(amd, "look", lambda: found)
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
-    assert hardware.place(found[0].hardware).device.tool == "1"
+    assert hardware.visible_devices("amd")[0].tool == "1"
