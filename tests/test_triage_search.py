@@ -5,7 +5,18 @@ import signal
 
 import pytest
 from searching import candidates, command, some_settings, stored
-from test_resume import PowerCut, begin, cut_at, everything, in_an_evaluation, kill_9, only_run, orphans_are_ours, until
+from test_resume import (
+    PowerCut,
+    begin,
+    cut_at,
+    everything,
+    in_an_evaluation,
+    kill_9,
+    nothing_is_left,
+    only_run,
+    orphans_are_ours,
+    until,
+)
 from triaging import gpu_target, triage_landscape
 
 from kernelevolve.cli.app import main
@@ -225,6 +236,7 @@ def test_kill_9_costs_nothing_that_was_looked_at(tmp_path, cache_dir, folder, or
 
     ended = command(settings, "search", "--resume", cut.spec.run, "--json")
     assert ended.returncode == 0, ended.stderr
+    nothing_is_left(before)
     document = json.loads(ended.stdout)
     assert (document["run"], document["evaluated"], document["failed"], document["queued"]) == (cut.spec.run, 2, 0, 2)
     run = stored(settings, cut.spec.run)
