@@ -1,4 +1,4 @@
-"""The command `triage`: a Triton candidate without the device that it is for."""
+"""The command `triage`: a GPU candidate without the device that it is for."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kernelevolve import settings
+from kernelevolve.catalog import LANGUAGES
 from kernelevolve.cli import output
 from kernelevolve.cli.options import AsJson, SettingsFile, TargetsDir
 from kernelevolve.errors import UsageError
@@ -16,16 +17,19 @@ CANDIDATE_FAILED = 3
 
 def triage(
     target: Annotated[str, typer.Argument(help="Name of the target.")],
-    files: Annotated[list[Path], typer.Argument(help="Modules of the Triton candidate.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of the candidate.")],
     *,
     hardware: Annotated[
         str, typer.Option("--hardware", help="Key or alias of the GPU it is for; none has to be here.")
     ] = "nvidia-h200",
+    language: Annotated[
+        str | None, typer.Option("--language", help="Kernel language (default: by the first file's suffix).")
+    ] = None,
     targets: TargetsDir = None,
     file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compile a Triton candidate for a GPU that needn't be here, and check its results in the interpreter."""
+    """Compile a Triton or CUDA candidate for a GPU that needn't be here; Triton's results are checked too."""
     from kernelevolve import targets as folders
     from kernelevolve.hardware.devices import known
     from kernelevolve.harness.triage import triage as examine
@@ -34,7 +38,8 @@ def triage(
 
     chosen = settings.load(file, targets=targets)
     sources = {path.name: _read(path) for path in files}
-    candidate = Candidate(language="triton", files=sources, lineage=Lineage(origin=files[0].name))
+    kind = language or _by_suffix(files[0])
+    candidate = Candidate(language=kind, files=sources, lineage=Lineage(origin=files[0].name))
     found = examine(candidate, folders.load(target, targets_dir(chosen.targets)), known(hardware), chosen.cache)
     if as_json:
         output.document({"passed": found.passed, **found.model_dump(mode="json")})
@@ -45,7 +50,8 @@ def triage(
 
 
 def _tell(found: Triage) -> None:
-    output.text(f"{found.hardware_key} ({found.architecture}), triton {found.versions['triton']}")
+    compiler = "nvcc" if "nvcc" in found.versions else "triton"
+    output.text(f"{found.hardware_key} ({found.architecture}), {compiler} {found.versions[compiler]}")
     if found.kernels:
         output.table(
             ("WORKLOAD", "KERNEL", "CONFIGURATION", "GRID", ">REGISTERS", ">SPILLS, B", ">SHARED, B", ">OCCUPANCY",
@@ -54,7 +60,10 @@ def _tell(found: Triage) -> None:
         )  # fmt: skip
     for finding in found.rejected:
         output.text(f"a configuration is out: {finding.message}")
-    output.text(f"compared in the interpreter: {len(found.checked)} workloads; not: {len(found.unchecked)}")
+    if compiler == "nvcc":
+        output.text("CUDA C++ isn't interpreted: what it computes is compared on a device only")
+    else:
+        output.text(f"compared in the interpreter: {len(found.checked)} workloads; not: {len(found.unchecked)}")
     for finding in found.diagnostics:
         place = f"{finding.file}:{finding.line}: " if finding.kind == "compile" and finding.file else ""
         output.text(f"{finding.kind}: {place}{finding.message}")
@@ -83,6 +92,15 @@ def _row(kernel: CompiledKernel) -> tuple[str, ...]:
         str(counts.async_copies),
         "no" if kernel.diagnostics else "yes",
     )
+
+
+def _by_suffix(path: Path) -> str:
+    """The GPU language whose files end like this; Triton where none does, which then says so."""
+    for name in LANGUAGES.names():
+        language = LANGUAGES.load(name)
+        if "gpu" in language.devices and path.suffix in language.suffixes:
+            return name
+    return "triton"
 
 
 def _read(path: Path) -> str:

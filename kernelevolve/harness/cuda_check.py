@@ -11,20 +11,24 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from kernelevolve.hardware.devices import Gpu
 from kernelevolve.harness import cubin
 from kernelevolve.harness.build import findings_of, write_sources
-from kernelevolve.harness.checks import CompileCheck
+from kernelevolve.harness.checks import Checked, CompileCheck, InterpreterCheck
 from kernelevolve.harness.compile_check import judged
 from kernelevolve.harness.cuda_calls import Called, Compiled, end_of, finding, heard, job, read
 from kernelevolve.harness.hot_loop import hot_loop
+from kernelevolve.harness.kept import kept
 from kernelevolve.harness.launches import CaptureReport, Launch, LaunchWorkload
 from kernelevolve.harness.resources import nvidia_instructions
-from kernelevolve.harness.sandbox import Finished, Sandbox, native_tool
+from kernelevolve.harness.sandbox import NATIVE, Finished, Sandbox, native_tool
+from kernelevolve.languages.cpp import compiler
 from kernelevolve.languages.cuda import Cuda, toolkit, warnings
 from kernelevolve.languages.cxx import ffi_folder
+from kernelevolve.languages.triton import triton_version
 from kernelevolve.schema import (
     Candidate,
     Crash,
@@ -64,6 +68,40 @@ class _Walled:
         return self.sandbox.run(
             argv, limits=LIMITS, seconds=seconds, readable=readable, writable=(self.work,), cwd=self.work
         )
+
+
+@dataclass(frozen=True)
+class CudaCheck:
+    """One candidate on its way to a device."""
+
+    candidate: Candidate
+    target: Target
+    gpu: Gpu
+    sandbox: Sandbox
+    cache_dir: Path
+
+    def run(self) -> Checked:
+        """What was found out before is known. Raises what `cuda_check` raises."""
+        identity = (self.candidate.code, self.target.digest, cuda_versions(), _own_code(), self.gpu.digest)
+        compiled, seconds = kept(
+            self.cache_dir / "triage" / f"{digest_of('cuda', *identity)}.json", CompileCheck,
+            lambda: cuda_check(self.candidate, self.target, self.gpu, self.sandbox, self.cache_dir),
+        )  # fmt: skip
+        unchecked = tuple(w.name for w in self.target.select("gpu", "check"))
+        return Checked(compiled, InterpreterCheck(unchecked=unchecked), seconds)
+
+
+def cuda_versions() -> dict[str, str]:
+    """Of what compiles and disassembles. Raises `ToolchainError` where there is no nvcc, or no Triton."""
+    return {"nvcc": toolkit().version, "g++": compiler()[1], "triton": triton_version()}
+
+
+@cache
+def _own_code() -> str:
+    """Digest of what decides a verdict beside the candidate: another version of it must not find the old ones."""
+    package = Path(__file__).parents[1]
+    files = [*package.glob("harness/*.py"), *package.glob("languages/*.py"), NATIVE / "cuda_launches.cpp"]
+    return digest_of([file.read_text() for file in sorted(files)])
 
 
 def cuda_check(candidate: Candidate, target: Target, gpu: Gpu, sandbox: Sandbox, cache_dir: Path) -> CompileCheck:

@@ -9,22 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kernelevolve.hardware.devices import Gpu
-from kernelevolve.harness.checks import CompileCheck, InterpreterCheck
+from kernelevolve.harness.checks import Checked, CompileCheck, InterpreterCheck
 from kernelevolve.harness.compile_check import compile_check
 from kernelevolve.harness.kept import kept, recall
 from kernelevolve.harness.sandbox import Sandbox
 from kernelevolve.languages.triton import triton_version
 from kernelevolve.schema import Candidate, Target, digest_of
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What the checks found, and the seconds that each took; none where it was known before."""
-
-    compiled: CompileCheck
-    interpreted: InterpreterCheck
-    compile_s: float = 0.0
-    interpret_s: float = 0.0
 
 
 @dataclass(frozen=True)
