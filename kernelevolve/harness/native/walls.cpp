@@ -1,14 +1,16 @@
 // Raises walls around itself, then becomes the program that it is given:
 //
 //   walls [--namespaces] [--uid N] [--ro PATH]... [--rw PATH]... [--hide PATH]... [--device PATH]... [--cwd PATH]
-//         [--status FD] [--errors FD] [--memory BYTES] [--cpu SECONDS] [--file-size BYTES] [--processes N] -- program [argument]...
+//         [--status FD] [--errors FD] [--seccomp FILE] [--memory BYTES] [--cpu SECONDS] [--file-size BYTES]
+//         [--processes N] -- program [argument]...
 //
 // With --namespaces the program sees the system's libraries, the named folders (those to hide are empty, wherever they
-// lie) and an empty /tmp, nothing else of the file system, and no other process, network or IPC object. A wall that can't be raised is an error (exit 125),
-// never skipped: whoever calls has tried first what works here. What went wrong is written to --errors, which the
-// program never has, so that it can't say the same. With --status the program's pid, as the caller sees it, is written
-// to that descriptor before the program starts. With --device it sees that device node, and beside it /sys (read-only)
-// and a /proc of its own processes, where drivers look for what the machine has.
+// lie) and an empty /tmp, nothing else of the file system, and no other process, network or IPC object. A wall that
+// can't be raised is an error (exit 125), never skipped: whoever calls has tried first what works here. What went wrong
+// is written to --errors, which the program never has, so that it can't say the same. With --status the program's pid,
+// as the caller sees it, is written to that descriptor before the program starts. With --device it sees that device
+// node, and beside it /sys (read-only) and a /proc of its own processes, where drivers look for what the machine has.
+// --seccomp names a filter of system calls, as libseccomp exports it.
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -16,6 +18,8 @@
 #include <cstring>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <string>
 #include <sys/mount.h>
@@ -40,6 +44,7 @@ struct Options {
   std::string folder = "/";
   int status = -1;
   std::vector<std::pair<int, rlim_t>> limits;
+  std::vector<sock_filter> filter;  // system calls; empty: any
   char** program = nullptr;
 };
 
@@ -159,6 +164,20 @@ void drop_privileges(const Options& options) {
     const struct rlimit limit = {value, value};
     check(setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0, "setrlimit");
   }
+  if (options.filter.empty()) return;
+  auto* calls = const_cast<sock_filter*>(options.filter.data());
+  const sock_fprog program = {static_cast<unsigned short>(options.filter.size()), calls};
+  check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "seccomp");
+}
+
+std::vector<sock_filter> read_filter(const char* path) {
+  std::vector<sock_filter> filter(BPF_MAXINSNS);
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const ssize_t bytes = fd < 0 ? -1 : read(fd, filter.data(), filter.size() * sizeof(sock_filter));
+  check(bytes > 0 && bytes % sizeof(sock_filter) == 0, path);
+  close(fd);
+  filter.resize(bytes / sizeof(sock_filter));
+  return filter;
 }
 
 Options parse(int argc, char** argv) {
@@ -177,6 +196,7 @@ Options parse(int argc, char** argv) {
     else if (flag == "--cwd") options.folder = value;
     else if (flag == "--status") options.status = std::atoi(value);
     else if (flag == "--errors") fcntl(errors = std::atoi(value), F_SETFD, FD_CLOEXEC);
+    else if (flag == "--seccomp") options.filter = read_filter(value);
     else if (flag == "--memory") options.limits.emplace_back(RLIMIT_AS, std::strtoull(value, nullptr, 10));
     else if (flag == "--cpu") options.limits.emplace_back(RLIMIT_CPU, std::strtoull(value, nullptr, 10));
     else if (flag == "--file-size") options.limits.emplace_back(RLIMIT_FSIZE, std::strtoull(value, nullptr, 10));
