@@ -30,7 +30,7 @@ from kernelevolve.harness.inspection import Inspection
 from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchArgument, LaunchWorkload
 from kernelevolve.harness.oracle import torch_dtype
 from kernelevolve.harness.triton_device import pretending
-from kernelevolve.harness.triton_errors import of_compiler, of_launcher
+from kernelevolve.harness.triton_errors import hint, of_compiler, of_launcher
 from kernelevolve.harness.triton_warmup import compile_once
 from kernelevolve.languages.base import Loaded
 from kernelevolve.languages.triton import Triton
@@ -206,7 +206,7 @@ def _run_all(job: CaptureJob, capture: Capture) -> Iterator[Diagnostic]:
     try:
         loaded = Triton().load(Path(job.main).absolute(), job.entry)
     except ToolchainError as error:
-        yield Raised(message=error.message, advice=error.remedy)
+        yield Raised(message=error.message, advice=hint(error.message, error.remedy))
         return
     for workload in job.workloads:
         capture.begin(workload.name)

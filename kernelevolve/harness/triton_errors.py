@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+import triton
 from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
 
@@ -23,10 +24,26 @@ _HINTS = (
     ("Shape element", "block sizes are powers of two"),
     ("constexpr", "sizes of blocks are tl.constexpr parameters of the kernel"),
     ("is not defined", "define it, or import it at the top of the module"),
-    ("has no attribute", "this Triton doesn't have it: look for its present name"),
     ("Input shapes should have", "tl.dot has a least size for each axis: pad the block"),
+    ("Block pointers have been removed", "use tl.make_tensor_descriptor, or pointers with masks"),
     ("out of resource", "smaller blocks, or fewer num_stages"),
 )
+_ABSENT = re.compile(
+    r"(?:has no attribute|unexpected keyword argument|cannot import name|No module named) "
+    r"'(?:triton\.)?(?P<name>[\w.]+)'"
+)
+_PRESENT = {
+    "make_block_ptr": "tl.make_tensor_descriptor, or pointers with masks",
+    "advance": "tl.make_tensor_descriptor and offsets, or pointers with masks",
+    "_experimental_make_tensor_descriptor": "tl.make_tensor_descriptor",
+    "_experimental_descriptor_load": "descriptor.load of tl.make_tensor_descriptor",
+    "_experimental_descriptor_store": "descriptor.store of tl.make_tensor_descriptor",
+    "allow_tf32": 'input_precision="tf32" or "ieee"',
+    "libdevice": "from triton.language.extra import libdevice",
+    "language.libdevice": "from triton.language.extra import libdevice",
+    "ops": "a kernel of your own: triton.ops is a package apart (triton-kernels)",
+}
+"""What went, and what stands in its place today."""
 
 
 def of_compiler(error: BaseException, printed: str, sources: Mapping[str, str]) -> Diagnostic:
@@ -49,11 +66,26 @@ def of_compiler(error: BaseException, printed: str, sources: Mapping[str, str]) 
         place = found_pass.groupdict() if found_pass else {}
         message = place.get("message") or f"a pass of the compiler failed: {error}"
         return CompileError(
-            message=message, advice=_hint(message, "the compiler can't lower this line: write it another way"),
+            message=message, advice=hint(message, "the compiler can't lower this line: write it another way"),
             file=Path(place["file"]).name if place else None, line=int(place["line"]) if place else None,
             column=int(place["column"]) if place else None,
         )  # fmt: skip
+    if isinstance(error, AttributeError) and not _place(error, sources):  # Triton 3.4, before it compiles
+        file, line = _first_use(str(error), sources)
+        message = f"AttributeError: {error}"
+        return CompileError(message=message, advice=hint(message, "mend the line"), file=file, line=line)
     return of_launcher(error, None, sources)
+
+
+def _first_use(message: str, sources: Mapping[str, str]) -> tuple[str | None, int | None]:
+    """Where an attribute that isn't there is first asked for."""
+    if found := _ABSENT.search(message):
+        wanted = re.compile(rf"\.{re.escape(found['name'])}\b")
+        for path, text in sources.items():
+            for number, line in enumerate(text.splitlines(), 1):
+                if wanted.search(line):
+                    return path, number
+    return None, None
 
 
 def of_launcher(error: BaseException, workload: str | None, sources: Mapping[str, str]) -> Diagnostic:
@@ -72,7 +104,7 @@ def of_launcher(error: BaseException, workload: str | None, sources: Mapping[str
         )  # fmt: skip
     return Raised(
         message=f"{where}{type(error).__name__}: {str(error)[:600]}",
-        advice=_hint(str(error), "mend the line that is named"), workload=workload,
+        advice=hint(str(error), "mend the line that is named"), workload=workload,
     )  # fmt: skip
 
 
@@ -92,7 +124,7 @@ def _of_front_end(error: CompilationError, sources: Mapping[str, str]) -> Compil
         message = f"{wrapped['kind']}: {wrapped['message']}"
     file, line, column = place or (None, None, None)
     return CompileError(
-        message=message.strip() or str(error)[-400:], advice=_hint(message, "mend the line that is named"),
+        message=message.strip() or str(error)[-400:], advice=hint(message, "mend the line that is named"),
         file=file, line=line, column=column,
     )  # fmt: skip
 
@@ -114,5 +146,10 @@ def _place(error: BaseException, sources: Mapping[str, str]) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
 
 
-def _hint(message: str, otherwise: str) -> str:
+def hint(message: str, otherwise: str) -> str:
+    """What to do about an error that is known; `otherwise` for others."""
+    if found := _ABSENT.search(message):
+        present = _PRESENT.get(found["name"])
+        what = f"use {present}" if present else "look for its present name"
+        return f"Triton {triton.__version__} doesn't have {found['name']}: {what}"
     return next((hint for sign, hint in _HINTS if sign in message), otherwise)

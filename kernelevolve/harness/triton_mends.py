@@ -1,6 +1,6 @@
 """What Triton's interpreter gets wrong, is slow at, or needs a driver for, put right in this process.
 
-Tried with Triton 3.6 and 3.9. `TRITON_INTERPRET=1` has to be in the environment before Triton is imported.
+Tried with Triton 3.4, 3.5, 3.6 and 3.9. `TRITON_INTERPRET=1` has to be in the environment before Triton is imported.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +25,7 @@ class OutOfBoundsError(Exception):
 def mend() -> None:
     """Patch the interpreter, for the rest of the process."""
     _mend_dot()
+    _mend_numbers()
     _mend_reduce()
     _mend_autotune()
     # All tensors are in this process: there is nothing to copy back, and the inputs' pages are read-only.
@@ -49,6 +50,17 @@ def _mend_dot() -> None:
         return dot(self, wide(a), wide(b), d, *rest)
 
     _BUILDER.create_dot = create_dot
+
+
+def _mend_numbers() -> None:
+    """Before Triton 3.9 a loop's bound is an array of one element, which numpy 2.4 doesn't take for a number."""
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor: Any, *rest: Any) -> None:
+        patch(tensor, *rest)
+        tensor.__index__ = lambda self: int(self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patched
 
 
 def _mend_reduce() -> None:
