@@ -7,10 +7,10 @@ import typer
 
 from kernelevolve import settings
 from kernelevolve.catalog import LANGUAGES
-from kernelevolve.cli import output
+from kernelevolve.cli import formats, output
 from kernelevolve.cli.options import AsJson, SettingsFile, TargetsDir
 from kernelevolve.errors import UsageError
-from kernelevolve.schema import CompiledKernel, Triage
+from kernelevolve.schema import CompiledKernel, Estimate, NoEstimate, Triage
 
 CANDIDATE_FAILED = 3
 
@@ -32,6 +32,7 @@ def triage(
     """Compile a Triton or CUDA candidate for a GPU that needn't be here; Triton's results are checked too."""
     from kernelevolve import targets as folders
     from kernelevolve.hardware.devices import known
+    from kernelevolve.harness.estimate import estimates
     from kernelevolve.harness.triage import triage as examine
     from kernelevolve.resources import targets_dir
     from kernelevolve.schema import Candidate, Lineage
@@ -40,11 +41,14 @@ def triage(
     sources = {path.name: _read(path) for path in files}
     kind = language or _by_suffix(files[0])
     candidate = Candidate(language=kind, files=sources, lineage=Lineage(origin=files[0].name))
-    found = examine(candidate, folders.load(target, targets_dir(chosen.targets)), known(hardware), chosen.cache)
+    operation, gpu = folders.load(target, targets_dir(chosen.targets)), known(hardware)
+    found = examine(candidate, operation, gpu, chosen.cache)
+    times = estimates(found, operation, gpu) if found.passed else ()
     if as_json:
-        output.document({"passed": found.passed, **found.model_dump(mode="json")})
+        output.document({"passed": found.passed, "estimates": times, **found.model_dump(mode="json")})
     else:
         _tell(found)
+        _tell_estimates(times)
     if not found.passed:
         raise typer.Exit(CANDIDATE_FAILED)
 
@@ -72,6 +76,31 @@ def _tell(found: Triage) -> None:
         output.text(f"hint: {hint}")
     spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in found.seconds.items())
     output.text(f"{'passed' if found.passed else 'failed'}; seconds: {spent}")
+
+
+def _tell_estimates(times: tuple[Estimate | NoEstimate, ...]) -> None:
+    if not times:
+        return
+    output.text("estimates by a static model, not measurements:")
+    output.table(
+        ("WORKLOAD", ">ESTIMATE, US", "POSSIBLE, US", "BOUND", ">MEMORY", ">CACHE", ">COMPUTE", ">INSTRUCTIONS",
+         ">SPILLS", ">TAIL", ">LAUNCH"),
+        map(_estimate_row, times),
+    )  # fmt: skip
+
+
+def _estimate_row(found: Estimate | NoEstimate) -> tuple[str, ...]:
+    if isinstance(found, NoEstimate):
+        return found.workload, "none", found.reason, *[""] * 8
+    parts, us = found.parts, formats.microseconds
+    shown = (parts.memory_us, parts.cache_us, parts.compute_us, parts.instructions_us, parts.spill_us, parts.tail_us)
+    return (
+        found.workload,
+        us(found.estimated_us),
+        f"{us(found.low_us)} to {us(found.high_us)}",
+        found.bound,
+        *map(us, (*shown, parts.launch_us)),
+    )
 
 
 def _row(kernel: CompiledKernel) -> tuple[str, ...]:

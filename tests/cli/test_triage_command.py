@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from triaging import gpu_target
 
 from kernelevolve.cli.app import main
 
@@ -35,3 +36,17 @@ def test_a_device_that_nobody_knows_and_a_file_that_is_not_there_are_mistakes_of
     (tmp_path / "kernel.py").write_text("")
     assert main([*command, str(tmp_path / "kernel.py"), "--hardware", "nvidia-h20"]) == 2
     assert "nvidia-h200" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("command")
+def test_a_candidate_that_passes_gets_an_estimate_that_is_called_one(
+    tiny_target_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = gpu_target(tiny_target_folder, tmp_path)
+    words = ["triage", "tiny", str(folder / "tiny" / "seeds" / "triton" / "scale.py"), "--targets", str(folder)]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [e["workload"] for e in found["estimates"]] == ["gpu-1024x4096"]
+    assert found["estimates"][0]["low_us"] < found["estimates"][0]["estimated_us"] < found["estimates"][0]["high_us"]
+    assert main(words) == 0
+    assert "estimates by a static model, not measurements" in capsys.readouterr().out
