@@ -286,3 +286,23 @@ def test_it_ends_with_3_when_every_candidate_failed(here, tmp_path, tiny_target_
 def test_what_makes_no_sense_is_a_mistake_of_usage(words, said, capsys):
     assert main(["eval", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_ctrl_c_ends_with_130_and_a_word_on_how_to_go_on(tmp_path, tiny_target_folder, monkeypatch, capsys):
+    asked = known_times(monkeypatch, dict.fromkeys(FIVE, 5.0))
+    path = put(cpu_queue(tiny_target_folder, FIVE), tmp_path)
+    real = QueueResults.append
+
+    def press(results, evaluation):
+        real(results, evaluation)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QueueResults, "append", press)
+        assert main(["eval", "--queue", str(path), "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"kernelevolve eval --queue {path}" in err
+    assert main(["eval", "--queue", str(path), "--json"]) == 0
+    assert asked == list(FIVE)

@@ -56,7 +56,11 @@ def drain(chosen: Settings, path: Path, *, top: int | None, as_json: bool) -> bo
     """Judge a queue's candidates on the device that is here; whether any is right, or there was nothing to judge."""
     from kernelevolve.drain import drain as empty
 
-    outcome = empty(chosen, path, _say, top=top)
+    try:
+        outcome = empty(chosen, path, _say, top=top)
+    except KeyboardInterrupt:
+        output.note(f"interrupted; what was measured is kept; go on with: kernelevolve eval --queue {path}")
+        raise
     if as_json:
         output.document(drain_document(outcome))
     else:
