@@ -77,6 +77,7 @@ class Stopped(Record):
 class _Line(Record):
     launch: Called | None = None
     stopped: Stopped | None = None
+    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Heard:
 
     launches: tuple[Called, ...]
     stops: tuple[Stopped, ...]
+    finished: bool
+    """whether the process came to its own end"""
 
 
 def job(gpu: Gpu, kernels: dict[str, Compiled], workloads: Sequence[LaunchWorkload]) -> str:
@@ -94,7 +97,7 @@ def job(gpu: Gpu, kernels: dict[str, Compiled], workloads: Sequence[LaunchWorklo
 
 def heard(report: Path, workloads: int) -> Heard:
     """Every whole line of the report that makes sense."""
-    launches, stops = [], []
+    launches, stops, finished = [], [], False
     try:
         text = read(report)
     except OSError:
@@ -108,7 +111,8 @@ def heard(report: Path, workloads: int) -> Heard:
             launches.append(said.launch)
         if said.stopped is not None and 0 <= said.stopped.workload <= workloads:
             stops.append(said.stopped)
-    return Heard(tuple(launches), tuple(stops))
+        finished |= said.finished
+    return Heard(tuple(launches), tuple(stops), finished)
 
 
 def finding(stopped: Stopped, workload: str | None) -> Diagnostic:
@@ -122,7 +126,7 @@ def finding(stopped: Stopped, workload: str | None) -> Diagnostic:
     return Raised(message=stopped.message, advice="mend what the message names", workload=workload)
 
 
-def end_of(done: Finished, seconds: float) -> Diagnostic | None:
+def end_of(done: Finished, said: Heard, seconds: float) -> Diagnostic | None:
     """A finding for a process that did not come to its own end."""
     if done.timed_out:
         return LimitExceeded(
@@ -134,7 +138,7 @@ def end_of(done: Finished, seconds: float) -> Diagnostic | None:
             message=f"run calls {unknown[1]}, of which nothing is known without a device",
             advice="nothing is wrong with that; as it is, only a device can try it",
         )
-    if done.returncode == 0:
+    if done.returncode == 0 and (said.finished or said.stops):
         return None
     return Crash(
         message=f"the capturing process ended with code {done.returncode}; it printed: {done.output.strip()[-300:]}",

@@ -176,7 +176,7 @@ def _captured(
     )  # fmt: skip
     findings = [d for c in called for d in _misfits(c, kernels[c.symbol], walled.gpu, workloads[c.workload].name)]
     findings += [finding(stop, names[stop.workload]) for stop in said.stops]
-    if end := end_of(done, LIMITS.call_s):
+    if end := end_of(done, said, LIMITS.call_s):
         findings.append(end)
     elsewhere = dict.fromkeys(c.kernel for c in called if not c.current_stream)
     hints = tuple(f"{name} runs on another stream than the current one (TVMFFIEnvGetStream)" for name in elsewhere)

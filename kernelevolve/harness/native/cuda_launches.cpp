@@ -10,7 +10,8 @@
 //   workload NUMBER                       what follows are its arguments, in order
 //   scalar VALUE
 //   tensor KIND CODE BITS SIZES...        KIND: input, constant, output; CODE and BITS as DLPack has them
-// REPORT becomes one JSON object a line: {"launch": {...}} or {"stopped": {...}}.
+// REPORT becomes one JSON object a line: {"launch": {...}}, {"stopped": {...}} or, in the end,
+// {"finished": true}.
 //
 // The library is linked without a runtime (nvcc -cudart=none), so that its calls find the functions of this program.
 // One that isn't here ends the process with the linker's own message, which names it.
@@ -520,6 +521,7 @@ int main(int argc, char** argv) {
       stopped(stop.kind, stop.message);
     }
   }
+  std::fputs("{\"finished\": true}\n", report);
   std::fclose(report);
   _exit(0);  // not through the candidate's own destructors
 }

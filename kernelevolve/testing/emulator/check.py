@@ -18,22 +18,28 @@ LIMITS = Limits(call_s=240.0, memory_bytes=8 << 30)
 
 
 def emulated(
-    candidate: Candidate,
-    target: Target,
-    workloads: Sequence[Workload],
-    cache_dir: Path,
-    *,
-    order: int = 0,
-    seed: int = 0,
+    candidate: Candidate, target: Target, workloads: Sequence[Workload], cache_dir: Path, *, order: int = 0
 ) -> tuple[Diagnostic, ...]:
     """Everything that is wrong; empty means nothing is. Raises `ToolchainError` where the emulator can't build it."""
     with tempfile.TemporaryDirectory(prefix="kernelevolve-emulator-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
-        run_trusted(build_command(Cuda().sources(candidate), folder, order))
-        arena = Arena(target, tuple(workloads), Oracle(target, folder, seed))
-        sandbox = Sandbox.open(cache_dir)
-        program = candidate_program(folder / "kernel.so", candidate.entry, sandbox, cache_dir, 1)
+        return compared(built(candidate, folder, order), target, workloads, cache_dir)
+
+
+def built(candidate: Candidate, folder: Path, order: int = 0) -> Path:
+    """The candidate as a shared object for the CPU; `order` is that of `build_command`. Raises `ToolchainError`."""
+    run_trusted(build_command(Cuda().sources(candidate), folder, order))
+    return folder / "kernel.so"
+
+
+def compared(
+    artifact: Path, target: Target, workloads: Sequence[Workload], cache_dir: Path, entry: str = "run"
+) -> tuple[Diagnostic, ...]:
+    """Everything that is wrong with what was built, called in a process of its own, inside the walls."""
+    with tempfile.TemporaryDirectory(prefix="kernelevolve-emulator-") as scratch:
+        arena = Arena(target, tuple(workloads), Oracle(target, Path(scratch), 0))
+        program = candidate_program(artifact, entry, Sandbox.open(cache_dir), cache_dir, 1)
         try:
             with Runner(program, arena, LIMITS) as runner:
                 return _compared(runner, arena)

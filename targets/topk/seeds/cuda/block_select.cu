@@ -13,6 +13,7 @@
 // tunable THREADS: 1024 512 256
 // tunable ROOM: 4096 2048 8192
 // tunable UNROLL: 4 8 2
+// tunable RESIDENT: 2 1
 
 namespace ffi = tvm::ffi;
 
@@ -102,8 +103,8 @@ __device__ void find_digit(Shared& s, int pass) {
 }
 
 template <typename Bits>
-__global__ void __launch_bounds__(THREADS) select_row(const Bits* x, Bits* values, int64_t* indices, int n, int k,
-                                                      int length, uint32_t infinity) {
+__global__ void __launch_bounds__(THREADS, RESIDENT)
+    select_row(const Bits* x, Bits* values, int64_t* indices, int n, int k, int length, uint32_t infinity) {
   constexpr int kPasses = (8 * sizeof(Bits) + RADIX_BITS - 1) / RADIX_BITS;
   __shared__ Shared s;
   extern __shared__ uint64_t memory[];
