@@ -16,6 +16,7 @@ from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.device import Device
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
+from kernelevolve.harness.plausible import above_the_floor, batches_agree
 from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import Program, candidate_program, module_program
 from kernelevolve.harness.roofline import profile, roofline_us
@@ -251,7 +252,9 @@ class _Case:
             theirs = bench.baseline_side(workload.name, name)
             rng = Random(bench.rng.getrandbits(32))
             try:
+                round_trip_us = runner.round_trip(number)
                 timing = measure(mine, theirs, job.timing, rng, self._disturber(bench, runner, number))
+                batches_agree(mine, timing, round_trip_us, workload.device)
                 if self._device.has_graphs and launch_bound(timing):
                     notes.append(replayed(mine, theirs, job.timing, rng, name))
             finally:
@@ -269,6 +272,7 @@ class _Case:
         if job.hardware.ceilings is not None:
             least = roofline_us(job.target, workload, job.hardware.ceilings, bench.slots(workload.name))
             share = least / timing.candidate_us
+            above_the_floor(workload.name, share)
         return Measurement(
             workload=workload.name,
             axes=workload.axes,

@@ -23,6 +23,8 @@ from kernelevolve.schema import Cheat, Crash, Diagnostic, LimitExceeded, Limits,
 
 log = logging.getLogger(__name__)
 
+ROUND_TRIPS = 16
+
 
 class RunnerFailed(Exception):  # noqa: N818 - a candidate's failure, caught by the judge and turned into a value
     """The candidate failed while loading or being called."""
@@ -108,6 +110,13 @@ class Runner:
         seconds = self._limits.call_s + (self._limits.build_s if first else 0.0)
         return self._command(b"g" if graph else b"c", workload, slots, function, seconds)
 
+    def round_trip(self, workload: int) -> float:
+        """Microseconds of a batch without a call: what telling and hearing back take. Raises `RunnerFailed`."""
+        self.resume()
+        took = min(self.call(workload, ()) for _ in range(ROUND_TRIPS))
+        self.stop()
+        return took
+
     def record(self, workload: int, slots: Sequence[int]) -> None:
         """Call under the profiler that the runner itself carries, into its report. Raises `RunnerFailed`."""
         self._command(b"f", workload, slots)
@@ -153,7 +162,7 @@ class Runner:
         self._send(message)
         self._answer(self._limits.call_s if seconds is None else seconds, workload)
         if operation in (b"c", b"g"):
-            self.outputs.settle(workload, slots[-1])
+            self.outputs.settle(workload, slots[-1] if slots else 0)
         return (time.perf_counter_ns() - started) / 1e3
 
     def _refuse_unasked(self, workload: int) -> None:

@@ -91,6 +91,8 @@ class _Held:
             calls = memory.calls[workload]
             for slot in slots:
                 run(*calls[slot])
+            if not slots:
+                memory.nudge()
         elif operation == b"f":
             assert self._report is not None
             with recording(self._report):

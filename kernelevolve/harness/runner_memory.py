@@ -34,6 +34,9 @@ class RunnerMemory(Protocol):
     def download(self, workload: int, slots: Sequence[int]) -> None:
         """Bring these slots' outputs to where the judge sees them."""
 
+    def nudge(self) -> None:
+        """Let the device do next to nothing for this process, as a measure of what being called costs."""
+
     def synchronize(self) -> None:
         """Return once every call has done its work."""
 
@@ -61,6 +64,9 @@ class SharedMemory:
 
     def download(self, workload: int, slots: Sequence[int]) -> None:
         """It is there already."""
+
+    def nudge(self) -> None:
+        """There is no device."""
 
     def synchronize(self) -> None:
         """A call of a CPU kernel has done its work when it returns."""
@@ -110,6 +116,11 @@ class CopiedMemory:
                 target[workload][slot][-place].copy_(source[workload][slot][-place])
         self.synchronize()
 
+    def nudge(self) -> None:
+        """One tiny launch."""
+        if self._on_device:
+            torch.zeros(1, device="cuda")
+
     def synchronize(self) -> None:
         """Wait for all streams of the device."""
         if self._on_device:
@@ -140,6 +151,10 @@ class MappedMemory:
 
     def download(self, workload: int, slots: Sequence[int]) -> None:
         """It is there already."""
+
+    def nudge(self) -> None:
+        """One tiny launch."""
+        torch.zeros(1, device="cuda")
 
     def synchronize(self) -> None:
         """Wait for all streams of the device."""

@@ -3,8 +3,7 @@
 The clock never runs in a candidate's process. One call's time is the difference between a batch of several calls
 and a batch of one, divided by the number of calls between them, so that the round trip cancels out. Candidate and
 baseline take turns in the same machine state, the idle one held still; the ratio of each pair of turns is one
-sample, and the interval of their median is the exact binomial one (Hettmansperger and Sheather, 1986, without the
-interpolation; scipy's `quantile_test`).
+sample, and `statistics` says what the samples prove.
 """
 
 import random
@@ -13,16 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scipy.stats import quantile_test
-
 from kernelevolve.harness.runner import Runner, RunnerFailed
+from kernelevolve.harness.statistics import interval, moved, verdict
 from kernelevolve.schema import TimingPlan, Unsettled, Verdict
 
-SAME = 0.02
-"""An interval that lies within 1 +- this is the verdict `same`."""
-
 FEWEST_PAIRS = 4
-"""Pairs of turns behind any verdict, however slow the machine."""
+"""Pairs of turns before a candidate is given up as hopeless, however slow the machine."""
+
+HOPELESS = 0.9
+"""Where the whole interval is below this, nobody needs to know it more exactly."""
 
 MOST_EXTRA = 12
 """Further batches of a turn whose difference is not positive yet."""
@@ -55,6 +53,8 @@ class Side:
     """total time spent in its calls"""
     turns: list[float] = field(default_factory=list)
     """microseconds a call, one for each turn"""
+    singles: list[float] = field(default_factory=list)
+    """microseconds of the quickest batch of one, one for each turn"""
 
     def call(self, slots: list[int]) -> float:
         """Poison, call, and the microseconds until it was back."""
@@ -74,7 +74,8 @@ class Side:
         order = list(range(self.slots))
         one = min(self.call([slot]) for slot in order[:3])
         if one < turn_us:
-            one = self.call(order) / len(order)
+            # Twice, and never more than a single call takes: a batch that shared its core would choose a small one.
+            one = min(one, *(self.call(order) / len(order) for _ in range(2)))
         self.batch = int(min(self.slots, max(2, turn_us / 2 // one)))
         least = 3 if one < turn_us else 1
         self.repeats = int(max(least, turn_us // (one * (self.batch + 1))))
@@ -97,6 +98,7 @@ class Side:
             many.append(self.call(order[: self.batch]))
             one.append(self.call(order[-1:]))
         self.turns.append((min(many) - min(one)) / (self.batch - 1))
+        self.singles.append(min(one))
         if self.verify is not None:
             for slot in {order[-1], rng.choice(order[: self.batch])}:
                 self.verify(self.runner, slot)
@@ -120,11 +122,28 @@ class Timing:
 def measure(
     candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, disturb: Disturb | None = None
 ) -> Timing:
-    """Take turns until the interval is narrow enough, the candidate clearly loses, or the plan is used up.
+    """Take turns until the verdict is settled or the plan is used up.
 
+    Where the baseline becomes slower or faster meanwhile and the candidate does not, all of it is measured once more.
+    Raises `RunnerFailed` where that happens again, where noise hides the time, and where an answer is wrong.
     Now and then `disturb` changes an input where it lies, and the next answer to it is verified: whatever was kept
     from earlier calls, by address or by a glance at the content, is wrong then.
     """
+    for _ in range(2):
+        timing = _take_turns(candidate, baseline, plan, rng, disturb)
+        if not moved(*zip(*usable(candidate.turns, baseline.turns), strict=True)):
+            return timing
+    raise RunnerFailed(
+        Unsettled(
+            message="the baseline does not take the same time at the end of the measurement as at its beginning",
+            advice="leave nothing running when run returns; if nothing is, measure on a quieter machine",
+        )
+    )
+
+
+def _take_turns(
+    candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, disturb: Disturb | None
+) -> Timing:
     for side, other in ((candidate, baseline), (baseline, candidate)):
         if other.runner is not side.runner:
             other.runner.stop()
@@ -140,11 +159,11 @@ def measure(
         seed = rng.getrandbits(32)  # the same inputs in the same order for both
         first.turn(seed)
         second.turn(seed)
-        pairs = len(candidate.turns)
-        spent = pairs >= plan.max_pairs or (pairs >= FEWEST_PAIRS and time.monotonic() > deadline)
-        if spent or (pairs >= plan.min_pairs and telling(candidate.turns, baseline.turns)):
-            timing = judge(candidate.turns, baseline.turns, plan.confidence)
-            if spent or settled(timing, plan):
+        late = time.monotonic() > deadline and len(candidate.turns) >= FEWEST_PAIRS
+        last = len(candidate.turns) >= plan.max_pairs
+        if last or ((late or len(candidate.turns) >= plan.min_pairs) and telling(candidate.turns, baseline.turns)):
+            timing = judge(candidate.turns, baseline.turns, plan)
+            if last or settled(timing, plan, late=late):
                 return timing
 
 
@@ -157,11 +176,14 @@ def _look_again(side: Side, disturb: Disturb, slot: int) -> None:
     side.runner.stop()
 
 
-def settled(timing: Timing, plan: TimingPlan) -> bool:
-    """Whether another pair of turns is worth nothing."""
-    if timing.pairs >= plan.max_pairs or timing.high < 0.9:
+def settled(timing: Timing, plan: TimingPlan, *, late: bool = False) -> bool:
+    """Whether another pair of turns is worth nothing, or (`late`) more than the time that it takes."""
+    if timing.high < HOPELESS:
         return True
-    return (timing.high - timing.low) / 2 <= plan.half_width * timing.speedup
+    if timing.confidence < plan.confidence:
+        return False
+    exact = (timing.high - timing.low) / 2 <= plan.half_width * timing.speedup
+    return late or (exact and timing.verdict != "ambiguous")
 
 
 def usable(candidate: list[float], baseline: list[float]) -> list[tuple[float, float]]:
@@ -174,7 +196,7 @@ def telling(candidate: list[float], baseline: list[float]) -> bool:
     return len(usable(candidate, baseline)) * 4 >= len(candidate) * 3
 
 
-def judge(candidate: list[float], baseline: list[float], confidence: float) -> Timing:
+def judge(candidate: list[float], baseline: list[float], plan: TimingPlan) -> Timing:
     """Median of the paired ratios, its interval, and the verdict. Raises `RunnerFailed` where noise hides the time.
 
     A turn of zero or less carries no information: it is left out, and more than a few of them void the measurement.
@@ -187,34 +209,15 @@ def judge(candidate: list[float], baseline: list[float], confidence: float) -> T
                 advice="measure on a quieter machine; a call that takes no time at all does no work",
             )
         )
-    ratios = sorted(b / c for c, b in pairs)
-    low, high, coverage = interval(ratios, confidence)
+    ratios = [b / c for c, b in pairs]
+    found = interval(ratios, plan.min_pairs, plan.max_pairs, plan.confidence)
     return Timing(
         candidate_us=statistics.median(c for c, _ in pairs),
         baseline_us=statistics.median(b for _, b in pairs),
         speedup=statistics.median(ratios),
-        low=low,
-        high=high,
-        confidence=coverage,
+        low=found.low,
+        high=found.high,
+        confidence=found.covers,
         pairs=len(pairs),
-        verdict=verdict(low, high),
+        verdict=verdict(found, plan.confidence),
     )
-
-
-def interval(ratios: list[float], confidence: float) -> tuple[float, float, float]:
-    """Exact interval of the median, and its coverage: the range of all samples where there are too few of them."""
-    found = quantile_test(ratios, p=0.5).confidence_interval(confidence)
-    if found.low == found.low and found.high == found.high:  # neither is NaN
-        return float(found.low), float(found.high), confidence
-    return min(ratios), max(ratios), 1 - 2.0 ** (1 - len(ratios))
-
-
-def verdict(low: float, high: float) -> Verdict:
-    """What an interval of the speed-up says."""
-    if low > 1 - SAME and high < 1 + SAME:
-        return "same"
-    if low > 1:
-        return "faster"
-    if high < 1:
-        return "slower"
-    return "ambiguous"

@@ -403,6 +403,36 @@ def test_an_answer_that_was_kept_is_wrong_once_the_input_changes_where_it_lies(e
     assert failed(evaluation, "time").kind == "numeric"
 
 
+def test_work_that_is_done_in_advance_for_the_calls_to_come_is_found(evaluate: Evaluate) -> None:
+    """The first call of every batch computes all that it has ever been asked for: differences of batches see nothing."""
+    globals_ = """
+struct Call { const float *x, *factor; float* out; int64_t rows, n; };
+static std::vector<Call> known;
+static double last;
+static double now() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e6 + t.tv_nsec / 1e3; }
+static void work(const Call& c) {
+  for (int again = 0; again < 40; ++again)
+    for (int64_t i = 0; i < c.rows * c.n; ++i) { c.out[i] = c.x[i] * c.factor[i % c.n]; __asm__ volatile("" ::: "memory"); }
+}
+"""
+    body = """
+  const Call mine{x, factor, out, rows, n};
+  bool seen = false;
+  for (auto& c : known) seen |= c.out == out;
+  if (!seen) known.push_back(mine);
+  if (now() - last > 30) {
+    work(mine);
+    int done = 0;
+    for (auto& c : known) if (c.out != out && c.rows == rows && done++ < 6) work(c);
+  } else if (out[0] != out[0]) {
+    work(mine);
+  }
+  last = now();
+"""
+    finding = failed(evaluate(a_kernel(body, includes="vector ctime", global_code=globals_)), "time")
+    assert finding.kind in ("cheat", "unsettled"), finding
+
+
 def test_constants_that_were_repacked_for_another_shape_are_no_help(evaluate: Evaluate) -> None:
     """Every workload has its own constants, and `prepare` is called for each."""
     text = PREPARED.replace("return twice;", "static Tensor first = twice;\n  return first;")
