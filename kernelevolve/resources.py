@@ -11,6 +11,16 @@ def targets_dir(chosen: Path | None = None) -> Path:
     return _find("targets", chosen)
 
 
+def exploits_dir(chosen: Path | None = None) -> Path:
+    """Folder of the red team: the chosen one, the repository's, or the bundled one. Raises `UsageError`."""
+    package = Path(__file__).parent
+    for folder in (chosen,) if chosen else (package.parent / "tests" / "exploits", package / "bundled" / "exploits"):
+        if folder.is_dir():
+            return folder
+    named = f"there is no folder {chosen}" if chosen else "the corpus of exploits is not installed"
+    raise UsageError(named, remedy="name a folder of cases")
+
+
 def _find(name: str, chosen: Path | None) -> Path:
     variable = f"KERNELEVOLVE_{name.upper()}"
     named = chosen or (Path(os.environ[variable]) if variable in os.environ else None)

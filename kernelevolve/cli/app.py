@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kernelevolve import __version__
-from kernelevolve.cli import doctor, hardware, output, registry, runs, search, targets, triage
+from kernelevolve.cli import doctor, hardware, output, redteam, registry, runs, search, targets, triage
 from kernelevolve.cli.options import EXIT_CODES
 from kernelevolve.errors import KernelevolveError
 
@@ -26,6 +26,7 @@ app.add_typer(hardware.app, name="hardware")
 app.add_typer(runs.app, name="runs")
 app.add_typer(registry.app, name="registry")
 app.command("doctor")(doctor.doctor)
+app.command("redteam", epilog=EXIT_CODES)(redteam.redteam)
 
 
 def _print_version(wanted: bool) -> None:

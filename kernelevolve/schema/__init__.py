@@ -37,6 +37,7 @@ from kernelevolve.schema.evaluation import (
     Verdict,
     evaluation_adapter,
 )
+from kernelevolve.schema.exploit import Exploit, ExploitOutcome, RedTeamReport
 from kernelevolve.schema.hardware import Bandwidth, Bound, Ceilings, Hardware
 from kernelevolve.schema.job import CalibrationJob, Job, Limits, TimingPlan
 from kernelevolve.schema.queue import Queue, QueueEntry
@@ -93,6 +94,8 @@ __all__ = [
     "Event",
     "EventKind",
     "ExactRule",
+    "Exploit",
+    "ExploitOutcome",
     "Failed",
     "GraphVariant",
     "Hardware",
@@ -120,6 +123,7 @@ __all__ = [
     "QueueEntry",
     "Raised",
     "Record",
+    "RedTeamReport",
     "Refused",
     "Resources",
     "Role",
