@@ -1,12 +1,15 @@
 """Estimates of a call's time: what they can't get wrong, and that they are never taken for measurements."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelevolve import targets
 from kernelevolve.hardware.devices import DEVICES, known
 from kernelevolve.harness.estimate import HIGH, LOW, UNKNOWN, estimate, estimates, geometric_mean
 from kernelevolve.schema import (
@@ -27,6 +30,7 @@ from kernelevolve.schema import (
 from kernelevolve.testing.records import a_target, a_workload
 
 H200 = known("nvidia-h200")
+TARGETS = Path(__file__).parents[2] / "targets"
 BIG = a_workload("big", n=1 << 26, device="gpu")
 TARGET = a_target(workloads=(BIG,))
 BYTES = 4 << 26
@@ -150,6 +154,36 @@ def test_what_is_not_known_makes_the_interval_wider() -> None:
 def test_the_same_facts_give_the_same_estimate() -> None:
     kernels = [a_kernel(launch=n, configuration={"B": str(b)}) for n in range(2) for b in range(2)]
     assert estimated(*kernels) == estimated(*kernels)
+
+
+# --- the seeds beside what others have published ---
+
+RECORDED = {
+    (case["target"], case["seed"], case["workload"]): [CompiledKernel.model_validate(k) for k in case["kernels"]]
+    for case in json.loads((Path(__file__).parent / "recorded_launches.json").read_text())
+}
+"""What the seeds launch at their defaults, compiled for an H100 by Triton 3.9."""
+
+
+@pytest.mark.parametrize(
+    ("target", "seed", "workload", "best_us", "usual_us"),
+    [
+        ("topk", "sorted_runs", "gpu-f32-64x131072-k1024", 30, 175),
+        ("topk", "radix_select", "gpu-f32-64x131072-k1024", 30, 175),
+        ("topk", "sorted_runs", "gpu-f32-256x131072-k4096", 162, 509),
+        ("request_broadcast", "fused_runs", "gpu-f16-1024x15", 482, 1944),
+        ("request_broadcast", "two_phase", "gpu-f16-1024x15", 482, 1944),
+        # 2 * 8192 * 7168 * 4096 operations at 622 TFLOP/s, a very good product of one matrix, and at 215
+        ("grouped_gemm", "persistent_tiles", "gpu-bf16-4x8192-k7168-n4096", 773, 2237),
+    ],
+)
+def test_the_interval_of_a_seed_meets_the_published_times(target, seed, workload, best_us, usual_us) -> None:
+    operation = targets.load(target, TARGETS)
+    found = estimate(operation.workload(workload), RECORDED[target, seed, workload], operation, known("nvidia-h100"))
+    assert isinstance(found, Estimate)
+    assert best_us / 2 < found.estimated_us < 2 * usual_us
+    assert found.low_us < usual_us
+    assert found.high_us > best_us
 
 
 # --- where it says nothing ---
