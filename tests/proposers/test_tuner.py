@@ -7,7 +7,7 @@ import pytest
 from kernelevolve.proposers.tuner import Tuner
 from kernelevolve.schema import CompileError, Crash, LimitExceeded, Lineage, Parent
 from kernelevolve.testing.landscape import a_brief, a_seed, admitted
-from kernelevolve.testing.records import a_candidate, a_failed, a_passed
+from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_triaged
 
 PLAIN = a_seed("plain")
 TILED = a_seed("tiled", {"TILE": (8, 16, 32, 64), "UNROLL": (1, 2, 4)})
@@ -123,6 +123,9 @@ def test_what_does_not_fit_in_memory_excludes_everything_as_large():
     ("stage", "diagnostic", "left"),
     [
         ("build", limit("time"), 7),
+        ("build", limit("shared_memory"), 7),
+        ("build", limit("threads"), 7),
+        ("build", limit("registers"), 10),  # more warps may need fewer each
         ("check", limit("time"), 10),
         ("build", CompileError(message="static assertion failed: too wide", advice="choose others"), 10),
         ("check", Crash(message="segmentation fault", advice="mind the bounds"), 10),
@@ -141,6 +144,15 @@ def test_a_larger_member_that_passes_takes_the_exclusion_back():
     tuner.tell(failed(small, "build", limit("memory")))
     tuner.tell(passed(large))
     assert everything(tuner, WIDE) == [{"WIDTH": 1}]
+
+
+def test_a_family_of_which_triage_let_some_pass_is_never_given_up():
+    def told(candidate):
+        first = candidate.tunables == {"TILE": 8, "UNROLL": 1}
+        said = a_triaged(candidate, None) if first else a_failed(candidate, "check")
+        return Parent(candidate=candidate, evaluation=said)
+
+    assert len(everything(a_tuner(), TILED, told=told)) == 12
 
 
 def test_a_family_that_fails_three_times_at_one_stage_is_given_up():
