@@ -21,13 +21,15 @@ class Limits(Record):
 
 
 class TimingPlan(Record):
-    """How long to measure."""
+    """How long to measure: after `min_pairs` pairs of turns, and after each further one, it may be enough."""
 
-    confidence: float = Field(0.99, description="coverage of the interval of each measurement")
+    confidence: float = Field(0.99, description="coverage of each measurement's interval, all looks taken together")
     min_pairs: int = 8
-    max_pairs: int = 12
-    half_width: float = Field(0.04, description="stop once the interval is this narrow, relative to the speed-up")
-    seconds: float = Field(2.0, description="wall time for one workload, after which the pairs so far have to do")
+    max_pairs: int = Field(32, description="pairs at which an ambiguous verdict has to do")
+    half_width: float = Field(0.05, description="no verdict before the interval is this narrow, beside the speed-up")
+    seconds: float = Field(
+        2.0, description="wall time for one workload, after which the first interval of this confidence has to do"
+    )
     turn_us: float = Field(6_000.0, description="kernel time of one side's turn, microseconds")
 
 

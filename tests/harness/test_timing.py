@@ -9,80 +9,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelevolve.harness.runner import Runner, RunnerFailed
-from kernelevolve.harness.timing import Side, Timing, interval, judge, measure, settled, verdict
+from kernelevolve.harness.statistics import PLACEMENT, Interval, verdict
+from kernelevolve.harness.timing import Side, Timing, judge, measure, settled
 from kernelevolve.schema import TimingPlan, Unsettled
 
-# --- the interval ---
+# --- when it is enough ---
 
 
-DRAWS: dict[str, Callable[[random.Random], float]] = {
-    "normal": lambda rng: rng.gauss(1.0, 0.1),
-    "skewed": lambda rng: rng.lognormvariate(0.0, 0.5),
-    "outliers": lambda rng: rng.choice([-5.0, 7.0]) if rng.random() < 0.2 else rng.gauss(1.0, 0.01),
-}
-"""Times of a machine, all with the median 1."""
+PLAN = TimingPlan(min_pairs=8, half_width=0.02, max_pairs=24)
 
 
-@pytest.mark.parametrize(("draw", "n"), [("normal", 40), ("skewed", 8), ("outliers", 15)])
-def test_the_interval_covers_the_true_median_as_often_as_it_says(draw: str, n: int) -> None:
-    rng, trials, held = random.Random(n), 400, 0
-    for _ in range(trials):
-        low, high, coverage = interval(sorted(DRAWS[draw](rng) for _ in range(n)), 0.95)
-        assert coverage >= 0.95
-        held += low <= 1.0 <= high
-    assert held / trials >= 0.95 - 0.033  # three standard errors
-
-
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=5))
-def test_too_few_samples_give_their_range_and_admit_how_little_it_covers(ratios: list[float]) -> None:
-    low, high, coverage = interval(sorted(ratios), 0.99)
-    assert (low, high) == (min(ratios), max(ratios))
-    assert coverage == 1 - 2.0 ** (1 - len(ratios))
-
-
-# --- the verdict ---
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (1.1, 1.3, "faster"),
-        (1.001, 1.5, "faster"),
-        (0.7, 0.9, "slower"),
-        (0.7, 0.999, "slower"),
-        (0.99, 1.01, "same"),
-        (1.001, 1.01, "same"),
-        (0.985, 0.999, "same"),
-        (0.9, 1.1, "ambiguous"),
-        (1.0, 1.1, "ambiguous"),
-        (0.9, 1.0, "ambiguous"),
-        (0.98, 1.01, "ambiguous"),
-        (0.99, 1.02, "ambiguous"),
-    ],
-)
-def test_a_verdict_says_what_the_whole_interval_says(low: float, high: float, expected: str) -> None:
-    assert verdict(low, high) == expected
-
-
-def a_timing(low: float, high: float, pairs: int = 8) -> Timing:
+def a_timing(low: float, high: float, confidence: float = PLAN.confidence) -> Timing:
     middle = (low + high) / 2
-    return Timing(1.0, middle, middle, low, high, 0.99, pairs, verdict(low, high))
+    said = verdict(Interval(low, high, confidence), PLAN.confidence)
+    return Timing(1.0, middle, middle, low, high, confidence, 8, said)
 
 
 @pytest.mark.parametrize(
-    ("timing", "done"),
+    ("timing", "late", "done"),
     [
-        (a_timing(1.0, 1.5), False),
-        (a_timing(1.49, 1.51), True),
-        (a_timing(9.8, 10.2), True),
-        (a_timing(9.0, 11.0), False),
-        (a_timing(0.2, 0.6), True),
-        (a_timing(0.2, 0.95), False),
-        (a_timing(1.0, 1.5, pairs=24), True),
+        (a_timing(1.0, 1.5), False, False),
+        (a_timing(1.0, 1.5), True, True),
+        (a_timing(1.49, 1.51), False, True),
+        (a_timing(1.49, 1.51, confidence=0.9), True, False),
+        (a_timing(9.8, 10.2), False, True),
+        (a_timing(9.0, 11.0), False, False),
+        (a_timing(0.2, 0.6), False, True),
+        (a_timing(0.2, 0.6, confidence=0.9), True, True),
+        (a_timing(0.2, 0.95), False, False),
+        (a_timing(0.98, 1.01), False, False),
+        (a_timing(0.985, 1.01), False, True),
     ],
 )
-def test_measuring_ends_when_it_is_exact_enough_or_clearly_lost_or_long_enough(timing: Timing, done: bool) -> None:
-    assert settled(timing, TimingPlan(half_width=0.02, max_pairs=24)) is done
+def test_measuring_ends_when_the_verdict_is_settled_or_time_is_up(timing: Timing, late: bool, done: bool) -> None:
+    assert settled(timing, PLAN, late=late) is done
 
 
 # --- readings to a result ---
@@ -90,13 +50,14 @@ def test_measuring_ends_when_it_is_exact_enough_or_clearly_lost_or_long_enough(t
 
 def test_a_ratio_of_pairs_is_robust_to_a_machine_that_slows_down_for_both() -> None:
     slow = [1.0] * 6 + [3.0] * 6
-    timing = judge([10 * s for s in slow], [20 * s for s in slow], 0.99)
-    assert (timing.speedup, timing.low, timing.high, timing.verdict) == (2.0, 2.0, 2.0, "faster")
+    timing = judge([10 * s for s in slow], [20 * s for s in slow], TimingPlan())
+    assert (timing.speedup, timing.verdict) == (2.0, "faster")
+    assert (timing.low, timing.high) == pytest.approx((2.0 / (1 + PLACEMENT), 2.0 * (1 + PLACEMENT)))
     assert timing.pairs == 12
 
 
 def test_a_few_turns_without_a_time_are_left_out() -> None:
-    timing = judge([10.0] * 9 + [0.0, -3.0], [20.0] * 10 + [20.0], 0.9)
+    timing = judge([10.0] * 9 + [0.0, -3.0], [20.0] * 10 + [20.0], TimingPlan())
     assert (timing.pairs, timing.speedup, timing.candidate_us) == (9, 2.0, 10.0)
 
 
@@ -104,23 +65,24 @@ def test_a_few_turns_without_a_time_are_left_out() -> None:
 def test_a_time_that_is_lost_in_noise_is_no_result(lost: list[float]) -> None:
     for candidate, baseline in ((lost, [20.0] * 8), ([20.0] * 8, lost)):
         with pytest.raises(RunnerFailed) as caught:
-            judge(candidate, baseline, 0.9)
+            judge(candidate, baseline, TimingPlan())
         assert isinstance(caught.value.diagnostics[0], Unsettled)
         assert caught.value.diagnostics[0].advice
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(st.floats(0.1, 1e5), st.floats(0.1, 1e5)), min_size=1, max_size=40), st.floats(0.5, 0.999))
+@given(st.lists(st.tuples(st.floats(0.1, 1e5), st.floats(0.1, 1e5)), min_size=1, max_size=32), st.floats(0.5, 0.999))
 def test_a_result_lies_in_its_interval_and_turning_sides_turns_it_over(
     pairs: list[tuple[float, float]], confidence: float
 ) -> None:
-    candidate, baseline = [c for c, _ in pairs], [b for _, b in pairs]
-    there, back = judge(candidate, baseline, confidence), judge(baseline, candidate, confidence)
+    candidate, baseline, plan = [c for c, _ in pairs], [b for _, b in pairs], TimingPlan(confidence=confidence)
+    there, back = judge(candidate, baseline, plan), judge(baseline, candidate, plan)
     assert there.low <= there.speedup <= there.high
     assert back.low == pytest.approx(1 / there.high)
     assert back.high == pytest.approx(1 / there.low)
     opposite = {"faster": "slower", "slower": "faster", "ambiguous": "ambiguous", "same": "same"}
-    if abs(there.low - 1) > 0.03 and abs(there.high - 1) > 0.03:
+    enough = there.confidence >= confidence
+    if enough and abs(there.low - 1) > 0.03 and abs(there.high - 1) > 0.03:
         assert back.verdict == opposite[there.verdict]
 
 
@@ -208,6 +170,33 @@ def test_a_machine_that_is_busy_at_first_voids_nothing_while_there_is_time_to_lo
     timing, mine, _ = timed(busy_at_first, lambda _: 200.0, plan)
     assert timing.speedup == pytest.approx(2)
     assert plan.min_pairs < len(mine.turns) <= plan.max_pairs
+
+
+def a_drift(n: int) -> float:
+    """The beginning is half as long as what comes after it."""
+    return 100.0 if n < 60 else 200.0
+
+
+def test_a_baseline_that_changes_in_the_middle_is_measured_again() -> None:
+    plan = TimingPlan(min_pairs=12, turn_us=500.0, half_width=0.001)
+    sides = a_side(ReplayedRunner(lambda _: 100.0)), a_side(ReplayedRunner(a_drift))
+    timing = measure(*sides, plan, random.Random(1))
+    assert timing.speedup == pytest.approx(2.0), "what came before the change is not part of it"
+    assert (timing.low, timing.high) == pytest.approx((2.0 / (1 + PLACEMENT), 2.0 * (1 + PLACEMENT)))
+
+
+def test_a_baseline_that_keeps_changing_settles_nothing() -> None:
+    plan = TimingPlan(min_pairs=12, turn_us=500.0, half_width=0.001)
+    with pytest.raises(RunnerFailed, match="at the end of the measurement as at its beginning") as caught:
+        timed(lambda _: 100.0, lambda n: 100.0 * 1.02**n, plan)
+    assert isinstance(caught.value.diagnostics[0], Unsettled)
+
+
+def test_a_machine_that_changes_for_both_voids_nothing() -> None:
+    plan = TimingPlan(min_pairs=12, turn_us=500.0, half_width=0.001)
+    timing, mine, _ = timed(lambda n: 0.5 * a_drift(n), a_drift, plan)
+    assert timing.speedup == pytest.approx(2.0)
+    assert len(mine.turns) == plan.max_pairs
 
 
 def test_a_clear_loser_is_not_measured_to_the_end() -> None:
