@@ -13,6 +13,7 @@ from kernelevolve.errors import JudgeError
 from kernelevolve.harness.access import Access, access_to
 from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
+from kernelevolve.harness.checking import check
 from kernelevolve.harness.device import Device
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
@@ -40,9 +41,6 @@ from kernelevolve.schema import (
 )
 
 log = logging.getLogger(__name__)
-
-MOST_DIFFERENCES = 6
-"""Numeric differences reported for one candidate; a reader needs no more to see the pattern."""
 
 LOAD_S = {"native": 20.0, "python": 120.0}
 """By kind of runner: one starts in milliseconds, the other imports torch."""
@@ -166,7 +164,7 @@ class _Case:
                 with self._at("load"):
                     runner.load(LOAD_S[built.language.runner])
                 with self._at("check"):
-                    prepared = self._check(bench, runner, compiles_late=built.language.runner == "python")
+                    prepared = check(bench, runner, timed, built.language, self._job.threads)
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
@@ -214,27 +212,6 @@ class _Case:
                 lambda report: self._program(bench, built, report), bench.arena, bench.index(worst),
                 self._job.hardware, LOAD_S[built.language.runner],
             )  # fmt: skip
-
-    def _check(self, bench: Bench, runner: Runner, *, compiles_late: bool) -> dict[str, float]:
-        """Compare two inputs of every workload; microseconds of `prepare` by workload."""
-        differences: list[Diagnostic] = []
-        prepared = {}
-        for number, workload in enumerate(bench.workloads):
-            if runner.has_prepare:
-                prepared[workload.name] = runner.prepare(number)
-            for slot in range(2):
-                runner.outputs.poison(number, slot)
-                runner.call(number, [slot], first=compiles_late and slot == 0)
-                try:
-                    bench.verify(runner, number, slot)
-                except RunnerFailed as failure:
-                    differences += failure.diagnostics
-                    break
-            if len(differences) >= MOST_DIFFERENCES:
-                break
-        if differences:
-            raise RunnerFailed(*differences[:MOST_DIFFERENCES])
-        return prepared
 
     def _time(
         self, bench: Bench, runner: Runner, workload: Workload, prepare_us: float | None, notes: list[Diagnostic]

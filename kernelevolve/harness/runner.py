@@ -9,6 +9,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -120,6 +121,22 @@ class Runner:
     def record(self, workload: int, slots: Sequence[int]) -> None:
         """Call under the profiler that the runner itself carries, into its report. Raises `RunnerFailed`."""
         self._command(b"f", workload, slots)
+
+    def call_without_kernels(self, workload: int, slot: int) -> None:
+        """Call with every launch left out. Raises `RunnerFailed`, also for a library's operation."""
+        if self._copies:
+            self._command(b"u", workload, (slot,))
+        self._command(b"n", workload, (slot,))
+
+    def libraries(self) -> frozenset[str]:
+        """File names of the code in the candidate's process; none where it may not be looked at."""
+        try:
+            lines = Path(f"/proc/{self._pid}/maps").read_text().splitlines()
+        except OSError as error:
+            log.debug("process %d can't be looked at: %s", self._pid, error)
+            return frozenset()
+        fields = [line.split(maxsplit=5) for line in lines]
+        return frozenset(Path(f[5]).name for f in fields if len(f) == 6 and "x" in f[1] and f[5].startswith("/"))
 
     def capture(self, workload: int, function: int = 0) -> None:
         """Capture the workload's calls, to be replayed. Raises `RunnerFailed`."""

@@ -1,8 +1,9 @@
 """What every Python runner does: load when told to, call when told to, and say nothing but that it came back.
 
-The protocol is described in native/runner.cpp; Python runners know six operations more. 'u' and 'd' move outputs to
+The protocol is described in native/runner.cpp; Python runners know seven operations more. 'u' and 'd' move outputs to
 and from a device that works on copies, 'i' moves inputs there, 'k' captures a workload's calls in graphs, one a slot,
-'g' replays them, and 'f' calls under Triton's own profiler.
+'g' replays them, 'f' calls under Triton's own
+profiler, and 'n' calls with every launch left out.
 """
 
 import ctypes
@@ -93,6 +94,11 @@ class _Held:
                 run(*calls[slot])
             if not slots:
                 memory.nudge()
+        elif operation == b"n":
+            from kernelevolve.harness.launchless import without_kernels  # imports Triton
+
+            with without_kernels():
+                self.act(b"c", function, workload, slots)
         elif operation == b"f":
             assert self._report is not None
             with recording(self._report):

@@ -108,6 +108,20 @@ def test_a_call_without_end_is_ended(evaluate: Evaluate) -> None:
     assert finding.resource == "time"
 
 
+WRAPPERS = {
+    "a kernel that nobody needs": "launch(x, factor, out)\ntorch.mul(x, factor, out=out)",
+    "no kernel at all": "torch.mul(x, factor, out=out)",
+    "the library does the work": "launch(x, torch.mm(factor[None, :], torch.eye(len(factor)))[0], out)",
+}
+
+
+@pytest.mark.parametrize("body", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_wrapper_around_the_library_is_no_kernel(evaluate: Evaluate, body: str) -> None:
+    finding = failed(evaluate(a_module(body)), "check")
+    assert finding.kind == "cheat"
+    assert finding.name == "wrapper"
+
+
 def test_neither_references_nor_other_processes_nor_secrets_are_within_reach(evaluate: Evaluate) -> None:
     body = f"""\
 import glob, kernelevolve, os

@@ -18,6 +18,7 @@ from kernelevolve.schema import (
     CalibrationJob,
     Candidate,
     Ceilings,
+    Cheat,
     Crash,
     Diagnostic,
     Failed,
@@ -404,7 +405,7 @@ def test_an_answer_that_was_kept_is_wrong_once_the_input_changes_where_it_lies(e
 
 
 def test_work_that_is_done_in_advance_for_the_calls_to_come_is_found(evaluate: Evaluate) -> None:
-    """The first call of every batch computes all that it has ever been asked for: differences of batches see nothing."""
+    """The first call of a batch computes what others will be asked for: differences of batches don't see it."""
     globals_ = """
 struct Call { const float *x, *factor; float* out; int64_t rows, n; };
 static std::vector<Call> known;
@@ -412,7 +413,10 @@ static double last;
 static double now() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e6 + t.tv_nsec / 1e3; }
 static void work(const Call& c) {
   for (int again = 0; again < 40; ++again)
-    for (int64_t i = 0; i < c.rows * c.n; ++i) { c.out[i] = c.x[i] * c.factor[i % c.n]; __asm__ volatile("" ::: "memory"); }
+    for (int64_t i = 0; i < c.rows * c.n; ++i) {
+      c.out[i] = c.x[i] * c.factor[i % c.n];
+      __asm__ volatile("" ::: "memory");
+    }
 }
 """
     body = """
@@ -441,6 +445,17 @@ def test_constants_that_were_repacked_for_another_shape_are_no_help(evaluate: Ev
 
 
 # --- cheats ---
+
+
+def test_a_library_that_does_the_work_makes_a_wrapper(evaluate: Evaluate) -> None:
+    """Whichever library this machine has: that it is loaded is what is seen."""
+    body = (
+        f'  static void* other = dlopen("libz.so.1", RTLD_NOW);\n  if (!other) throw std::runtime_error("no");\n{BODY}'
+    )
+    finding = failed(evaluate(a_kernel(body, includes="dlfcn.h")), "check")
+    assert isinstance(finding, Cheat)
+    assert finding.name == "wrapper"
+    assert "libz" in finding.message
 
 
 FORGERS = {
