@@ -338,3 +338,7 @@ def test_system_calls_that_no_kernel_needs_are_refused(any_walls: Sandbox, call:
     done = shell(any_walls, f"PATH=/usr/bin; {call}")
     assert done.returncode != 0
     assert "not permitted" in done.output
+
+
+def test_open_files_are_bounded(any_walls: Sandbox) -> None:
+    assert int(shell(any_walls, "ulimit -n").output) <= 1024

@@ -36,6 +36,7 @@
 namespace {
 
 int errors = STDERR_FILENO;
+constexpr rlim_t kOpenFiles = 1024;  // Python with torch and a driver needs a few hundred
 
 struct Options {
   bool namespaces = false;
@@ -161,7 +162,10 @@ void drop_privileges(const Options& options) {
   }
   check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
   for (auto [resource, value] : options.limits) {
-    const struct rlimit limit = {value, value};
+    struct rlimit limit;
+    check(getrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0, "getrlimit");
+    if (value < limit.rlim_max) limit.rlim_max = value;
+    limit.rlim_cur = limit.rlim_max;
     check(setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0, "setrlimit");
   }
   if (options.filter.empty()) return;
@@ -231,6 +235,7 @@ Options raise_walls(int argc, char** argv) {
   umask(022);  // the folders made here are for another user
   Options options = parse(argc, argv);
   options.limits.emplace_back(RLIMIT_CORE, 0);
+  options.limits.emplace_back(RLIMIT_NOFILE, kOpenFiles);
   if (options.namespaces) {
     enter_namespaces();
     // The first process of the namespace only waits: the kernel shields it from its own signals, so a program in its
