@@ -5,6 +5,7 @@ evidence for a certificate.
 """
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from kernelevolve.hardware.devices import Gpu
 from kernelevolve.harness.checks import CompileCheck
-from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchWorkload
+from kernelevolve.harness.launches import PRINTED, CaptureJob, CaptureReport, Launch, LaunchWorkload
 from kernelevolve.harness.programs import python_command
 from kernelevolve.harness.resources import excess, residency
 from kernelevolve.harness.sandbox import Finished, Sandbox
@@ -46,9 +47,10 @@ def compile_check(
         write_sources(candidate, work)
         (work / "job.json").write_text(job.model_dump_json())
         done = _captured(work, gpu, sandbox, cache_dir)
-        report = _read(work / "report.json") if done.returncode == 0 else None
+        report = _report(work / "report.json") if done.returncode == 0 else None
+        said = (_read(work / PRINTED) or b"").decode(errors="replace") + done.output
     if report is None:
-        return CompileCheck(diagnostics=(_ended(done),), seconds={"capture": done.seconds})
+        return CompileCheck(diagnostics=(_ended(done, said.strip()[-400:]),), seconds={"capture": done.seconds})
     return judged(report, gpu)
 
 
@@ -102,23 +104,35 @@ def _kernel(launch: Launch, gpu: Gpu) -> CompiledKernel:
     )  # fmt: skip
 
 
-def _read(path: Path) -> CaptureReport | None:
-    """The report; None where the process left none that can be read. A link is not followed."""
+def _report(path: Path) -> CaptureReport | None:
+    """None where the process left none that can be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            return CaptureReport.model_validate_json(file.read(_MOST_REPORT))
-    except (OSError, ValidationError):
+        return CaptureReport.model_validate_json(_read(path) or b"")
+    except ValidationError:
         return None
 
 
-def _ended(done: Finished) -> Diagnostic:
-    tail = done.output.strip()[-400:]
+def _read(path: Path) -> bytes | None:
+    """A file that the candidate's process wrote, if it did. A link is not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(_MOST_REPORT)
+    except OSError:
+        return None
+
+
+def _ended(done: Finished, said: str) -> Diagnostic:
     if done.timed_out:
         message = f"compiling for the device took longer than {LIMITS.build_s:g} s"
-        advice = "fewer configurations, smaller blocks, less unrolling"
+        advice = "an endless loop in run; or fewer configurations, smaller blocks, less unrolling"
         return LimitExceeded(message=message, advice=advice, resource="time", limit=LIMITS.build_s)
+    code, name = done.returncode, None
+    if code < 0:
+        name = next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
     return Crash(
-        message=f"the compiling process ended with code {done.returncode}; it printed: {tail}",
-        advice="the compiler itself failed on this kernel, or run ends the process", exit_code=done.returncode,
+        message=f"the compiling process ended by {name or f'code {code}'}" + (f"; it printed: {said}" if said else ""),
+        advice="the compiler itself failed on the kernel (look at inline assembly first)" if name else
+        "return from run; never exit",
+        signal=name, exit_code=code if name is None else None,
     )  # fmt: skip

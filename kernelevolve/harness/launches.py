@@ -5,6 +5,9 @@ from pydantic import Field
 from kernelevolve.hardware.devices import Gpu
 from kernelevolve.schema import Diagnostic, Input, Record, Resources, Target, TensorUse, Workload
 
+PRINTED = "printed.txt"
+"""Beside the candidate's modules: what the compiler has said of the kernel that it was at last."""
+
 
 class LaunchArgument(Record):
     """One argument of `run`: a tensor by shape and element type, or an integer."""

@@ -10,7 +10,6 @@ import inspect
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,14 +26,21 @@ from kernelevolve.errors import ToolchainError
 from kernelevolve.hardware.devices import DEVICES
 from kernelevolve.harness.fake_gpu import FakeGpu
 from kernelevolve.harness.inspection import Inspection
-from kernelevolve.harness.launches import CaptureJob, CaptureReport, Launch, LaunchArgument, LaunchWorkload
+from kernelevolve.harness.launches import (
+    PRINTED,
+    CaptureJob,
+    CaptureReport,
+    Launch,
+    LaunchArgument,
+    LaunchWorkload,
+)
 from kernelevolve.harness.oracle import torch_dtype
 from kernelevolve.harness.triton_device import pretending
-from kernelevolve.harness.triton_errors import hint, of_compiler, of_launcher
+from kernelevolve.harness.triton_errors import of_compiler, of_launcher
 from kernelevolve.harness.triton_warmup import compile_once
 from kernelevolve.languages.base import Loaded
 from kernelevolve.languages.triton import Triton
-from kernelevolve.schema import Diagnostic, Raised, TensorUse, digest_of
+from kernelevolve.schema import Diagnostic, TensorUse, digest_of
 
 
 class Capture:
@@ -47,6 +53,7 @@ class Capture:
         self.reported: BaseException | None = None
         """the compiler's last error: already among the launches when it leaves `run`"""
         self.seconds = {"compile": 0.0, "inspect": 0.0}
+        self._printed = Path.cwd() / PRINTED
         self._workload = ""
         self._number = -1
         self._tuning = False
@@ -89,7 +96,7 @@ class Capture:
         tensors: tuple[TensorUse, ...] = ()
         printed = ""
         try:
-            with _printing() as said:
+            with _printing(self._printed) as said:
                 try:
                     named = _arguments(function, args, keywords)
                     configuration = _constants(function, named, keywords)
@@ -166,9 +173,12 @@ def _sides(grid: Sequence[int]) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _printing() -> Iterator[Callable[[], str]]:
-    """What passes and ptxas print (they write to the descriptors) can be read as text; nothing reaches the judge."""
-    with tempfile.TemporaryFile() as file:
+def _printing(to: Path) -> Iterator[Callable[[], str]]:
+    """What passes and ptxas print (they write to the descriptors) can be read as text.
+
+    Where the compiler takes the process down, the judge finds it in the file.
+    """
+    with to.open("w+b") as file:
         sys.stdout.flush()
         sys.stderr.flush()
         kept = os.dup(1), os.dup(2)
@@ -206,7 +216,7 @@ def _run_all(job: CaptureJob, capture: Capture) -> Iterator[Diagnostic]:
     try:
         loaded = Triton().load(Path(job.main).absolute(), job.entry)
     except ToolchainError as error:
-        yield Raised(message=error.message, advice=hint(error.message, error.remedy))
+        yield of_launcher(error.__cause__ or error, None, capture.sources)
         return
     for workload in job.workloads:
         capture.begin(workload.name)

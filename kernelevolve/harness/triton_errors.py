@@ -148,7 +148,7 @@ def _place(error: BaseException, sources: Mapping[str, str]) -> str:
 
 def hint(message: str, otherwise: str) -> str:
     """What to do about an error that is known; `otherwise` for others."""
-    if found := _ABSENT.search(message):
+    if (found := _ABSENT.search(message)) and ("No module" not in message or "'triton" in message):
         present = _PRESENT.get(found["name"])
         what = f"use {present}" if present else "look for its present name"
         return f"Triton {triton.__version__} doesn't have {found['name']}: {what}"

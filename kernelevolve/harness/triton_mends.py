@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import triton.language as tl
 from torch.overrides import TorchFunctionMode
+from triton._C.libtriton import ir
 from triton.runtime import interpreter
 from triton.runtime.autotuner import Autotuner
 
@@ -24,6 +25,7 @@ class OutOfBoundsError(Exception):
 
 def mend() -> None:
     """Patch the interpreter, for the rest of the process."""
+    _mend_conversions()
     _mend_dot()
     _mend_numbers()
     _mend_reduce()
@@ -32,6 +34,29 @@ def mend() -> None:
     interpreter.GridExecutor._restore_args_dev = lambda *_: None
     _guard_memory()
     quicken()
+
+
+def _mend_conversions() -> None:
+    """Infinities, NaN and subnormals of narrow types are read wrong, and bfloat16 is rounded towards zero: torch does
+    both as devices do. What becomes 8 bits wide stays the interpreter's, since torch doesn't saturate."""
+    convert = interpreter._convert_float
+    kinds = {
+        "fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
+        "fp8e5": torch.float8_e5m2, "fp8e4nv": torch.float8_e4m3fn, "fp8e5b16": torch.float8_e5m2fnuz,
+        "fp8e4b8": torch.float8_e4m3fnuz,
+    }  # fmt: skip
+    signed = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
+
+    def converted(data: Any, source: Any, target: Any, rounding: Any) -> Any:
+        old, new = kinds.get(source.name), kinds.get(target.name)
+        if old is None or new is None or new.itemsize == 1 or rounding not in (None, ir.ROUNDING_MODE.RTNE):
+            return convert(data, source, target, rounding)
+        bits = np.ascontiguousarray(data).reshape(-1).view(signed[old.itemsize])
+        values = torch.from_numpy(bits).view(old).to(new)
+        integer = torch.from_numpy(np.zeros(0, signed[new.itemsize])).dtype
+        return values.view(integer).numpy().reshape(np.shape(data))
+
+    interpreter._convert_float = converted
 
 
 def _mend_dot() -> None:
@@ -101,13 +126,13 @@ def _guard_memory() -> None:
         guard.allow((*args, *keywords.values()))
         return call(self, *args, **keywords)
 
-    def guarded_load(self: Any, pointers: Any, mask: Any, *rest: Any) -> Any:
+    def guarded_load(self: Any, pointers: Any, mask: Any, *rest: Any, **named: Any) -> Any:
         guard.check(pointers, mask, "loads")
-        return load(self, pointers, mask, *rest)
+        return load(self, pointers, mask, *rest, **named)
 
-    def guarded_store(self: Any, pointers: Any, value: Any, mask: Any, *rest: Any) -> Any:
+    def guarded_store(self: Any, pointers: Any, value: Any, mask: Any, *rest: Any, **named: Any) -> Any:
         guard.check(pointers, mask, "stores")
-        return store(self, pointers, value, mask, *rest)
+        return store(self, pointers, value, mask, *rest, **named)
 
     def guarded_rmw(self: Any, operation: Any, pointers: Any, value: Any, mask: Any, *rest: Any) -> Any:
         guard.check(pointers, mask, "has an atomic operation")

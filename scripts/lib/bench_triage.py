@@ -113,8 +113,9 @@ def show(row: Row) -> None:
 
 def signature(kernel: CompiledKernel) -> tuple[object, ...]:
     needs = kernel.resources
+    counts = needs.instructions
     return (kernel.kernel, needs.num_warps, needs.registers, needs.shared_bytes, needs.spill_bytes,
-            needs.instructions.tensor_core, needs.instructions.vector_loads, kernel.occupancy, bool(kernel.diagnostics))  # fmt: skip
+            counts.tensor_core, counts.vector_loads, kernel.occupancy, bool(kernel.diagnostics))  # fmt: skip
 
 
 def described(kernels: list[CompiledKernel]) -> str:

@@ -1,0 +1,6 @@
+"""A module that a fork server calls in place of a candidate's runner: shows what such a process has and may do."""
+
+
+def main(argv: list[str]) -> None:
+    """Run `argv[1]` as Python."""
+    exec(argv[1], {"__name__": "probe"})
