@@ -31,7 +31,7 @@ from kernelevolve.store import SqlStore
 from kernelevolve.testing.inline import InlineExecutor
 from kernelevolve.testing.records import a_passed, an_environment
 
-USERS = ("search", "certify", "evaluate", "drain")
+USERS = ("search", "certify", "evaluate", "drain", "redteam")
 """Modules that start an executor."""
 
 
