@@ -216,12 +216,14 @@ def run_forked(
     )  # fmt: skip
     started = time.monotonic()
     try:
-        child = server.spawn(
-            command, environment={**clean_environment(), **environment}, descriptors=(errors_write,),
-            output=print_write,
-        )  # fmt: skip
-        os.close(errors_write)
-        os.close(print_write)
+        try:
+            child = server.spawn(
+                command, environment={**clean_environment(), **environment}, descriptors=(errors_write,),
+                output=print_write,
+            )  # fmt: skip
+        finally:
+            os.close(errors_write)
+            os.close(print_write)
         output, timed_out = _collect(printed, child, started + seconds, limits.output_bytes)
         child.kill()
         returncode = child.wait(_START_S)
