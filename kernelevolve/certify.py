@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from kernelevolve import __version__
 from kernelevolve.catalog import EXECUTORS
 from kernelevolve.executors import Executor
+from kernelevolve.plans import certification
 from kernelevolve.registry.domain import domain
 from kernelevolve.schema import (
     CalibrationJob,
@@ -17,18 +18,15 @@ from kernelevolve.schema import (
     Provenance,
     Refused,
     Run,
-    TimingPlan,
 )
 from kernelevolve.settings import Settings
-
-TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01, seconds=10.0)
-"""Certification looks longer than the search does."""
 
 
 def certify(best: Candidate, run: Run, settings: Settings) -> Entry | Refused:
     """Measure a candidate on all timed workloads, the held-out ones included, against the fastest baseline of each.
 
-    The entry's domain is where it was measured to win; every loss is kept as evidence. Raises `JudgeError`.
+    What stays ambiguous is measured once more, longer and in a fresh process. The entry's domain is where it was
+    measured to win; every loss is kept as evidence. Raises `JudgeError`.
     """
     return outcome(best, run, _measure(best, run, settings))
 
@@ -81,11 +79,33 @@ def _measure(best: Candidate, run: Run, settings: Settings) -> Evaluation:
                 cache_dir=cache_dir,
             )
         )
+        plan, longer = certification(len(workloads))
         job = Job(
             target=spec.target, candidate=best, hardware=spec.hardware, purpose="certify", workloads=workloads,
-            baselines={w: (calibration.fastest(w),) for w in workloads}, timing=TIMING, threads=spec.threads,
+            baselines={w: (calibration.fastest(w),) for w in workloads}, timing=plan, threads=spec.threads,
             cache_dir=cache_dir,
         )  # fmt: skip
-        return executor.submit(job).result()
+        first = executor.submit(job).result()
+        unclear = _ambiguous(first)
+        if not unclear:
+            return first
+        again = executor.submit(job.model_copy(update={"workloads": unclear, "timing": longer})).result()
+        return _merged(first, again)
     finally:
         executor.close()
+
+
+def _ambiguous(evaluation: Evaluation) -> tuple[str, ...]:
+    """Workloads on which it isn't settled which one is faster."""
+    if not isinstance(evaluation, Passed):
+        return ()
+    return tuple(m.workload for m in evaluation.measurements if m.verdict == "ambiguous")
+
+
+def _merged(first: Evaluation, again: Evaluation) -> Evaluation:
+    """The second look replaces the first where there was one; a candidate that fails then has failed."""
+    if not isinstance(first, Passed) or not isinstance(again, Passed):
+        return again
+    looked_again = {m.workload: m for m in again.measurements}
+    measurements = tuple(looked_again.get(m.workload, m) for m in first.measurements)
+    return first.model_copy(update={"measurements": measurements})

@@ -8,12 +8,10 @@ from kernelevolve.catalog import EXECUTORS
 from kernelevolve.errors import UsageError
 from kernelevolve.executors import Executor
 from kernelevolve.languages import language_for
+from kernelevolve.plans import EVALUATION
 from kernelevolve.resources import targets_dir
-from kernelevolve.schema import Candidate, Evaluation, Failed, Job, Lineage, TimingPlan
+from kernelevolve.schema import Candidate, Evaluation, Failed, Job, Lineage
 from kernelevolve.settings import Settings
-
-TIMING = TimingPlan(max_pairs=40, half_width=0.01, seconds=10.0)
-"""A single evaluation may take its time."""
 
 
 def evaluate_file(
@@ -32,7 +30,7 @@ def evaluate_file(
         target=target,
         candidate=Candidate(language=language, files=files, lineage=Lineage(origin=paths[0].name)),
         hardware=machine, purpose="eval", workloads=tuple(target.workload(w).name for w in workloads),
-        timing=TIMING, counters=True, threads=settings.threads_on(machine), cache_dir=str(settings.cache),
+        timing=EVALUATION, counters=True, threads=settings.threads_on(machine), cache_dir=str(settings.cache),
     )  # fmt: skip
     try:
         return executor.submit(job).result()

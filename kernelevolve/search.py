@@ -13,6 +13,7 @@ from kernelevolve.catalog import EXECUTORS, LANGUAGES, POLICIES, PROPOSERS
 from kernelevolve.errors import UsageError
 from kernelevolve.executors import Executor
 from kernelevolve.languages import language_for
+from kernelevolve.plans import confirmation
 from kernelevolve.policies.base import Policy
 from kernelevolve.proposers.base import Proposer
 from kernelevolve.resources import targets_dir
@@ -66,7 +67,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """How a search ended. `best` was measured twice, the second time in fresh processes."""
+    """How a search ended. `best` was measured twice, the second time in a fresh process."""
 
     run: str
     target: str
@@ -81,9 +82,6 @@ class SearchResult:
 
 TRIAGE = "triage"
 """The executor that judges for a device which isn't here: nothing is timed, confirmed or certified."""
-
-CONFIRMATION = TimingPlan(max_pairs=24, half_width=0.02, seconds=4.0)
-"""A new best is looked at longer than other candidates are."""
 
 Listener = Callable[[Progress], None]
 
@@ -258,8 +256,8 @@ class Session:
             return
         state.failed += isinstance(step.evaluation, Failed)
         self._learn(step.number, Parent(candidate=step.candidate, evaluation=step.evaluation))
-        for confirmation in step.confirmations:
-            parent = Parent(candidate=step.candidate, evaluation=confirmation)
+        for again in step.confirmations:
+            parent = Parent(candidate=step.candidate, evaluation=again)
             self._learn(step.number, parent)
             self._crown(step.number, parent)
 
@@ -319,8 +317,9 @@ class Session:
         fastest = {w: (self._calibration.fastest(w),) for w in self._calibration.times}
         job = Job(
             target=self.spec.target, candidate=candidate, hardware=self.spec.hardware, purpose=purpose,
-            timing=CONFIRMATION if purpose == "confirm" else TimingPlan(), counters=purpose == "confirm",
+            timing=confirmation(self.spec.evals) if purpose == "confirm" else TimingPlan(),
             baselines=fastest, threads=self.spec.threads, cache_dir=str(self._settings.cache),
+            counters=purpose == "confirm",
         )  # fmt: skip
         self._state.flights[executor.submit(job)] = _Flight(number, candidate, purpose)
 
@@ -347,14 +346,18 @@ class Session:
             self._state.estimated = said.estimated_us, parent.candidate.label
 
     def _promising(self, evaluation: Evaluation) -> bool:
-        best = self._state.best
-        if not isinstance(evaluation, Passed):
-            return False
-        return best is None or not isinstance(best.evaluation, Passed) or evaluation.fitness > best.evaluation.fitness
+        best = self._best
+        return isinstance(evaluation, Passed) and (best is None or evaluation.may_beat(best))
 
     def _crown(self, number: int, parent: Parent) -> None:
-        if self._promising(parent.evaluation):
+        found, best = parent.evaluation, self._best
+        if isinstance(found, Passed) and (best is None or found.beats(best)):
             self._state.best, self._state.best_number = parent, number
+
+    @property
+    def _best(self) -> Passed | None:
+        best = self._state.best
+        return best.evaluation if best is not None and isinstance(best.evaluation, Passed) else None
 
     def _stopped(self) -> Stopped:
         if self._state.evaluated >= self.spec.evals:
@@ -367,8 +370,7 @@ class Session:
     def _tell(self, listen: Listener, stage: Stage) -> None:
         state, spec = self._state, self.spec
         seconds = time.monotonic() - self._began
-        best = state.best
-        measured = best.evaluation if best is not None and isinstance(best.evaluation, Passed) else None
+        best, measured = state.best, self._best
         listen(
             Progress(
                 stage=stage,

@@ -13,12 +13,13 @@ from searching import (
 )
 
 from kernelevolve import hardware, targets
+from kernelevolve.catalog import Catalog
 from kernelevolve.certify import certify
 from kernelevolve.runs import Runs
 from kernelevolve.schema import Candidate, Entry, Lineage, Refused, Run
 from kernelevolve.search import Session
 from kernelevolve.store import SqlStore
-from kernelevolve.testing.records import a_failed, a_run_spec
+from kernelevolve.testing.records import a_failed, a_measurement, a_passed, a_run_spec
 from kernelevolve.testing.registry_records import an_entry
 
 HELD_OUT = {"cpu-64x300", "cpu-16x300"}
@@ -80,6 +81,64 @@ def test_a_kernel_that_knows_the_search_shapes_by_heart_is_refused(certified):
     assert (refused.reason, refused.evaluation.stage) == ("failed", "check")
     assert {d.workload for d in refused.evaluation.diagnostics} == HELD_OUT
     assert "check" in refused.message
+
+
+VERDICTS = {"faster": (1.4, 1.6), "ambiguous": (0.9, 1.3), "slower": (0.7, 0.8)}
+
+
+@pytest.fixture
+def measured(settings, monkeypatch):
+    """Certify on a landscape that says what each look at each workload gives; the outcome and the looks."""
+
+    def measure(*looks):
+        left = list(looks)
+
+        def answer(job):
+            said = left.pop(0)
+            if not isinstance(said, dict):
+                return said
+            found = tuple(
+                a_measurement(
+                    workload=name, verdict=said[name], low=low, high=high, axes={"n": list(FIRST).index(name)}
+                )
+                for name in job.workloads
+                for low, high in [VERDICTS[said[name]]]
+            )
+            return a_passed(job.candidate, purpose=job.purpose, target=job.target.digest, measurements=found)
+
+        jobs = landscape(monkeypatch, answer)
+        monkeypatch.setattr("kernelevolve.certify.EXECUTORS", Catalog("executors", {"local": "searching:Landscape"}))
+        spec = a_run_spec(target=targets.load("tiny", settings.targets))
+        return certify(a_candidate(QUICKLY), Run(spec=spec), settings), jobs
+
+    return measure
+
+
+FIRST = {"cpu-64x512": "faster", "cpu-16x512": "ambiguous", "cpu-64x300": "slower", "cpu-16x300": "ambiguous"}
+
+
+def test_what_stays_ambiguous_is_measured_once_more_and_longer(measured):
+    entry, (first, again) = measured(FIRST, {"cpu-16x512": "faster", "cpu-16x300": "ambiguous"})
+    assert again.workloads == ("cpu-16x512", "cpu-16x300")
+    assert again.timing.max_pairs > first.timing.max_pairs
+    assert again.timing.seconds > first.timing.seconds
+    said = {m.workload: m.verdict for m in entry.evidence}
+    assert said == {**FIRST, "cpu-16x512": "faster"}
+    assert list(said) == list(FIRST)
+    (box,) = entry.domain
+    assert box.axes == {"n": (0, 1)}, "what is still ambiguous is no win"
+
+
+def test_a_clear_result_is_measured_once(measured):
+    _, jobs = measured(dict.fromkeys(FIRST, "faster"))
+    assert len(jobs) == 1
+    assert jobs[0].timing.confidence == pytest.approx(1 - 0.01 / (2 * len(FIRST))), "all verdicts hold together"
+
+
+def test_a_candidate_that_fails_when_it_is_measured_again_has_failed(measured):
+    refused, _ = measured(FIRST, a_failed(a_candidate(QUICKLY), "time", purpose="certify"))
+    assert isinstance(refused, Refused)
+    assert refused.reason == "failed"
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The search spends its budget exactly, and says only what it measured."""
 
+import random
+import statistics
 from collections import Counter
 from types import SimpleNamespace
 
@@ -18,11 +20,12 @@ from searching import (
 
 from kernelevolve.catalog import Catalog
 from kernelevolve.errors import UsageError
+from kernelevolve.harness.statistics import interval, verdict
 from kernelevolve.runs import Runs
 from kernelevolve.schema import Failed, Passed, Record
 from kernelevolve.search import Session
 from kernelevolve.store import SqlStore
-from kernelevolve.testing.records import a_failed, a_proposal
+from kernelevolve.testing.records import a_failed, a_measurement, a_passed, a_proposal
 from kernelevolve.testing.scripted import ScriptedProposer
 
 TUNABLE = (
@@ -142,6 +145,49 @@ def test_a_lucky_first_look_does_not_make_a_best(tmp_path, cache_dir, tiny_targe
     assert result.best.candidate.tunables == {"BLOCK": 32}
     assert result.best.evaluation.speedup == pytest.approx(1.4)
     assert {s.candidate.tunables["BLOCK"]: len(s.confirmations) for s in run.steps} == {16: 1, 32: 1, 64: 0}
+
+
+class Measured:
+    """Speed-ups as a judge would measure them: normal noise, and an interval as wide as the confidence wants it."""
+
+    def __init__(self, seed, truths, noise=0.01, pairs=24):
+        self.rng, self.truths, self.noise, self.pairs = random.Random(seed), truths, noise, pairs
+
+    def __call__(self, job):
+        truth = self.truths(job.candidate)
+        ratios = [truth * self.rng.lognormvariate(0.0, self.noise) for _ in range(self.pairs)]
+        plan = job.timing
+        found = interval(ratios, plan.min_pairs, plan.max_pairs, plan.confidence)
+        measured = a_measurement(
+            statistics.median(ratios), low=found.low, high=found.high, confidence=found.covers,
+            verdict=verdict(found, plan.confidence),
+        )  # fmt: skip
+        return a_passed(job.candidate, purpose=job.purpose, target=job.target.digest, measurements=(measured,))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_luckiest_of_many_copies_of_the_best_is_not_crowned(seed, tmp_path, cache_dir, wide, monkeypatch):
+    landscape(monkeypatch, Measured(seed, lambda _: 1.5, noise=0.03))
+    result, run = search(some_settings(tmp_path, cache_dir, wide, evals=50))
+    first = next(step for step in run.steps if step.confirmations)
+    assert result.evaluated == 50
+    assert result.best.candidate == first.candidate
+
+
+def test_a_candidate_that_is_really_faster_is_crowned(tmp_path, cache_dir, tiny_target_folder, monkeypatch):
+    truths = {16: 1.5, 32: 1.58, 64: 1.5}
+    landscape(monkeypatch, Measured(1, lambda candidate: truths[candidate.tunables["BLOCK"]]))
+    result, _ = search(some_settings(tmp_path, cache_dir, tiny_target_folder))
+    assert result.best.candidate.tunables == {"BLOCK": 32}
+
+
+def test_confirmations_are_the_surer_the_more_candidates_there_may_be(tmp_path, cache_dir, wide, monkeypatch):
+    sure = []
+    for evals in (5, 50):
+        jobs = landscape(monkeypatch, by_tunables)
+        search(some_settings(tmp_path / str(evals), cache_dir, wide, evals=evals))
+        sure += {job.timing.confidence for job in jobs if job.purpose == "confirm"}
+    assert sure == [pytest.approx(1 - 0.01 / 5), pytest.approx(1 - 0.01 / 50)]
 
 
 def test_a_candidate_that_fails_its_second_look_is_not_the_best(tmp_path, cache_dir, tiny_target_folder, monkeypatch):

@@ -68,15 +68,18 @@ def verdict_on(step: Step) -> Evaluation | None:
 
 
 def best_of(steps: Iterable[Step]) -> Best | None:
-    """The fittest candidate, confirmed ones before others; None where nothing passed."""
+    """The first confirmed candidate that no later one beat; without any, the fittest; None where nothing passed."""
     best: Best | None = None
     for step in steps:
         passed = verdict_on(step)
         if step.candidate is None or not isinstance(passed, Passed):
             continue
         found = Best(step.number, step.candidate, passed, bool(step.confirmations))
-        if best is None or (found.confirmed, passed.fitness) > (best.confirmed, best.passed.fitness):
+        if best is None or found.confirmed > best.confirmed:
             best = found
+        elif found.confirmed == best.confirmed:
+            better = passed.beats(best.passed) if found.confirmed else passed.fitness > best.passed.fitness
+            best = found if better else best
     return best
 
 

@@ -12,7 +12,7 @@ from kernelevolve.schema.record import Record
 Verdict = Literal["faster", "same", "slower", "ambiguous"]
 Stage = Literal["parse", "build", "load", "check", "time"]
 Purpose = Literal["search", "confirm", "certify", "eval"]
-"""Why a candidate is evaluated; `confirm` is the second look at a new best, in fresh processes."""
+"""Why a candidate is evaluated; `confirm` is the second look at a new best, in a fresh process."""
 
 
 class Measurement(Record):
@@ -91,6 +91,14 @@ class Passed(Record):
     def fitness(self) -> float:
         """What selection compares: the lower end of the geometric mean's interval."""
         return self.interval[0]
+
+    def may_beat(self, other: "Passed") -> bool:
+        """Whether a closer look is worth it: by its estimate it is faster than the other can be."""
+        return self.speedup > other.interval[1]
+
+    def beats(self, other: "Passed") -> bool:
+        """Whether it is faster for certain: its whole interval lies above the other's."""
+        return self.interval[0] > other.interval[1]
 
 
 class Failed(Record):

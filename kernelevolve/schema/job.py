@@ -28,7 +28,7 @@ class TimingPlan(Record):
     max_pairs: int = Field(32, description="pairs at which an ambiguous verdict has to do")
     half_width: float = Field(0.05, description="no verdict before the interval is this narrow, beside the speed-up")
     seconds: float = Field(
-        2.0, description="wall time for one workload, after which the first interval of this confidence has to do"
+        1.0, description="wall time for one workload, after which the first interval of this confidence has to do"
     )
     turn_us: float = Field(6_000.0, description="kernel time of one side's turn, microseconds")
 

@@ -37,7 +37,7 @@ class Step(Record):
     proposal: Proposal
     candidate: Candidate | None = Field(None, description="None where the proposal never became one")
     evaluation: Evaluation | None = Field(None, description="None while it is under way")
-    confirmations: tuple[Evaluation, ...] = Field((), description="second looks at a new best, in fresh processes")
+    confirmations: tuple[Evaluation, ...] = Field((), description="second looks at a new best, in a fresh process")
 
 
 EventKind = Literal["started", "resumed", "interrupted", "finished", "certified", "refused"]
