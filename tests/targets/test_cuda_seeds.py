@@ -20,7 +20,7 @@ SEEDS = [
     (name, seed) for name in targets.names(TARGETS) for seed in targets.seeds(name, TARGETS) if seed.language == "cuda"
 ]
 NAMES = [f"{name}-{seed.name}" for name, seed in SEEDS]
-SAMPLE = 5
+SAMPLE = 3
 MOST_ELEMENTS = 1 << 20
 """Of a check workload that is emulated each time."""
 
@@ -139,12 +139,9 @@ def test_a_seed_computes_right_whatever_the_order_of_its_threads(name: str, seed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", [0, 2])
 @pytest.mark.parametrize(("name", "seed"), SEEDS, ids=NAMES)
-def test_a_seed_computes_right_on_every_check_and_in_every_type(
-    name: str, seed: Seed, order: int, cache_dir: Path
-) -> None:
-    assert_right(name, seed, [*checks(name), *shrunk(name)], cache_dir, order)
+def test_a_seed_computes_right_on_every_check_and_in_every_type(name: str, seed: Seed, cache_dir: Path) -> None:
+    assert_right(name, seed, [*checks(name), *shrunk(name)], cache_dir, order=2)
 
 
 @pytest.mark.slow

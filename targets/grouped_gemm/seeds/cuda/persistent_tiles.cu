@@ -10,7 +10,6 @@
 #include <tvm/ffi/function.h>
 
 #include <cstdint>
-#include <type_traits>
 
 // tunable BLOCK_M: 64 128 32
 // tunable BLOCK_N: 128 64 256
@@ -23,7 +22,7 @@ namespace ffi = tvm::ffi;
 namespace {
 
 constexpr int kThreads = 256, kWarps = 8;
-constexpr int kWarpsM = BLOCK_M >= 64 ? 2 : 1, kWarpsN = kWarps / kWarpsM;  // how the warps share a tile
+constexpr int kWarpsM = BLOCK_M >= 64 || BLOCK_N < 128 ? 2 : 1, kWarpsN = kWarps / kWarpsM;  // how the warps share a tile
 constexpr int kWarpM = BLOCK_M / kWarpsM, kWarpN = BLOCK_N / kWarpsN;
 static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "a warp computes whole 16 x 16 parts");
 constexpr int kMostGroups = 4096;

@@ -10,7 +10,6 @@
 #include <tvm/ffi/function.h>
 
 #include <cstdint>
-#include <type_traits>
 
 // tunable BLOCK_M: 64 128
 // tunable BLOCK_N: 128 64 256
