@@ -51,12 +51,14 @@ def main() -> int:
         started = time.perf_counter()
         first = next(rows(options, Path(cache), warm=False))
         start_s = time.perf_counter() - started
-        found = list(rows(options, Path(cache), warm=True))
+        found = []
+        for row in rows(options, Path(cache), warm=True):
+            found.append(row)
+            if not options.json:
+                show(row)
     if options.json:
         print(json.dumps(as_json(found, first, start_s), indent=2))
     else:
-        for row in found:
-            show(row)
         summarise(found, start_s)
     return 0 if all(row.found.passed for row in found) else 1
 
@@ -109,6 +111,7 @@ def show(row: Row) -> None:
         print(f"  {described(list(same))}")
     for finding in (*found.diagnostics, *found.rejected):
         print(f"  {finding.kind}: {finding.message}")
+    sys.stdout.flush()
 
 
 def signature(kernel: CompiledKernel) -> tuple[object, ...]:
