@@ -76,6 +76,7 @@ def _measure(best: Candidate, run: Run, settings: Settings) -> Evaluation:
                 hardware=spec.hardware,
                 workloads=workloads,
                 threads=spec.threads,
+                sandbox=spec.sandbox,
                 cache_dir=cache_dir,
             )
         )
@@ -83,7 +84,7 @@ def _measure(best: Candidate, run: Run, settings: Settings) -> Evaluation:
         job = Job(
             target=spec.target, candidate=best, hardware=spec.hardware, purpose="certify", workloads=workloads,
             baselines={w: (calibration.fastest(w),) for w in workloads}, timing=plan, threads=spec.threads,
-            cache_dir=cache_dir,
+            sandbox=spec.sandbox, cache_dir=cache_dir,
         )  # fmt: skip
         first = executor.submit(job).result()
         unclear = _ambiguous(first)

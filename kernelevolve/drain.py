@@ -121,7 +121,9 @@ def _judged(
     threads, cache_dir = settings.threads_on(machine), str(settings.cache)
     try:
         calibration = executor.calibrate(
-            CalibrationJob(target=target, hardware=machine, threads=threads, cache_dir=cache_dir)
+            CalibrationJob(
+                target=target, hardware=machine, threads=threads, sandbox=settings.require_sandbox, cache_dir=cache_dir
+            )
         )
         fastest = {w: (calibration.fastest(w),) for w in calibration.times}
         for entry in entries:
@@ -131,7 +133,7 @@ def _judged(
             findings = language_for(candidate.language, machine).admit(candidate.files, candidate.entry)
             job = Job(
                 target=target, candidate=candidate, hardware=machine, purpose="eval", baselines=fastest,
-                threads=threads, cache_dir=cache_dir,
+                threads=threads, sandbox=settings.require_sandbox, cache_dir=cache_dir,
             )  # fmt: skip
             refused = Failed(
                 candidate=candidate.digest, target=target.digest, purpose="eval", stage="parse", diagnostics=findings

@@ -30,7 +30,8 @@ def evaluate_file(
         target=target,
         candidate=Candidate(language=language, files=files, lineage=Lineage(origin=paths[0].name)),
         hardware=machine, purpose="eval", workloads=tuple(target.workload(w).name for w in workloads),
-        timing=EVALUATION, counters=True, threads=settings.threads_on(machine), cache_dir=str(settings.cache),
+        timing=EVALUATION, counters=True, threads=settings.threads_on(machine), sandbox=settings.require_sandbox,
+        cache_dir=str(settings.cache),
     )  # fmt: skip
     try:
         return executor.submit(job).result()

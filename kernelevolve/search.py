@@ -158,6 +158,7 @@ class Session:
             minutes=settings.minutes,
             workers=settings.workers_on(hardware.detect() if apart else machine),
             threads=settings.threads_on(machine),
+            sandbox=settings.require_sandbox,
             executor=executor,
             kernelevolve=__version__,
         )
@@ -231,6 +232,7 @@ class Session:
                     target=self.spec.target,
                     hardware=self.spec.hardware,
                     threads=self.spec.threads,
+                    sandbox=self.spec.sandbox,
                     cache_dir=str(self._settings.cache),
                 )
             )
@@ -319,7 +321,7 @@ class Session:
             target=self.spec.target, candidate=candidate, hardware=self.spec.hardware, purpose=purpose,
             timing=confirmation(self.spec.evals) if purpose == "confirm" else TimingPlan(),
             baselines=fastest, threads=self.spec.threads, cache_dir=str(self._settings.cache),
-            counters=purpose == "confirm",
+            counters=purpose == "confirm", sandbox=self.spec.sandbox,
         )  # fmt: skip
         self._state.flights[executor.submit(job)] = _Flight(number, candidate, purpose)
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kernelevolve.errors import SettingsError
-from kernelevolve.schema import Hardware
+from kernelevolve.schema import Hardware, Sandboxing
 
 PREFIX = "KERNELEVOLVE_"
 FILE = "kernelevolve.toml"
@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     language: str | None = Field(None, description="kernel language; None means cpp for a CPU and triton for a GPU")
     proposer: str = Field("tuner", description="who writes candidates")
     policy: str = Field("greedy", description="which parents breed next")
+    require_sandbox: Sandboxing = Field(
+        "any", description="full: refuse to run candidates where a wall is missing; any: use the strongest there are"
+    )
     registry: Path = Field(
         default_factory=lambda: user_data_path("kernelevolve") / "registry", description="certified kernels"
     )

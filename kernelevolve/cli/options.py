@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -21,6 +21,10 @@ Evals = Annotated[int | None, Option("--evals", help="Total budget of evaluation
 Minutes = Annotated[float | None, Option("--minutes", help="Wall-clock budget of this sitting.")]
 Seed = Annotated[int | None, Option("--seed", help="Seed of proposer and policy.")]
 Workers = Annotated[int | None, Option("--workers", help="Evaluations under way at once (default: all cores).")]
+RequireSandbox = Annotated[
+    Literal["any", "full"] | None,
+    Option("--require-sandbox", help="full: refuse to run a candidate where a wall is missing (default: any)."),
+]
 Language = Annotated[str | None, Option("--language", help="Kernel language.")]
 Proposer = Annotated[str | None, Option("--proposer", help="Who writes candidates.")]
 Policy = Annotated[str | None, Option("--policy", help="Which parents breed next.")]

@@ -18,6 +18,7 @@ from kernelevolve.cli.options import (
     Policy,
     Proposer,
     RegistryDir,
+    RequireSandbox,
     Resume,
     RunsDir,
     Seed,
@@ -59,6 +60,7 @@ def search(
     registry: RegistryDir = None,
     runs: RunsDir = None,
     targets: TargetsDir = None,
+    require_sandbox: RequireSandbox = None,
     file: SettingsFile = None,
     triage: Triage = False,
     resume: Resume = None,
@@ -72,6 +74,7 @@ def search(
     chosen = settings.load(
         file, evals=evals, minutes=minutes, seed=seed, workers=workers, threads=threads, hardware=hardware,
         language=language, proposer=proposer, policy=policy, registry=registry, runs=runs, targets=targets,
+        require_sandbox=require_sandbox,
     )  # fmt: skip
     session = _session(chosen, target, resume, triage)
     with _resumable(session, chosen):
@@ -104,6 +107,7 @@ def evaluate(
     hardware: HardwareKey = None,
     language: Language = None,
     targets: TargetsDir = None,
+    require_sandbox: RequireSandbox = None,
     file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,14 +121,18 @@ def evaluate(
             remedy="give either TARGET and FILE, or --queue with --top, --minutes, --threads and --targets",
         )
     if queue is not None:
-        chosen = settings.load(file, threads=threads, targets=targets, minutes=minutes)
+        chosen = settings.load(
+            file, threads=threads, targets=targets, minutes=minutes, require_sandbox=require_sandbox
+        )  # fmt: skip
         if not drain(chosen, queue, top=top, as_json=as_json):
             raise typer.Exit(CANDIDATE_FAILED)
         return
     assert target and files
     from kernelevolve.evaluate import evaluate_file
 
-    chosen = settings.load(file, threads=threads, hardware=hardware, language=language, targets=targets)
+    chosen = settings.load(
+        file, threads=threads, hardware=hardware, language=language, targets=targets, require_sandbox=require_sandbox
+    )  # fmt: skip
     evaluation = evaluate_file(chosen, target, files, tuple(workload or ()))
     if as_json:
         output.document(evaluation_document(evaluation))

@@ -39,7 +39,7 @@ from kernelevolve.schema.evaluation import (
 )
 from kernelevolve.schema.exploit import Exploit, ExploitOutcome, RedTeamReport
 from kernelevolve.schema.hardware import Bandwidth, Bound, Ceilings, Hardware
-from kernelevolve.schema.job import CalibrationJob, Job, Limits, TimingPlan
+from kernelevolve.schema.job import CalibrationJob, Job, Limits, Sandboxing, TimingPlan
 from kernelevolve.schema.queue import Queue, QueueEntry
 from kernelevolve.schema.record import Record, digest_of
 from kernelevolve.schema.run import Event, EventKind, Run, RunSpec, Step
@@ -129,6 +129,7 @@ __all__ = [
     "Role",
     "Run",
     "RunSpec",
+    "Sandboxing",
     "Seed",
     "Stage",
     "StageCosts",

@@ -1,5 +1,7 @@
 """What crosses the process boundary to the harness."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from kernelevolve.schema.candidate import Candidate
@@ -7,6 +9,9 @@ from kernelevolve.schema.evaluation import Purpose
 from kernelevolve.schema.hardware import Hardware
 from kernelevolve.schema.record import Record
 from kernelevolve.schema.target import Target
+
+Sandboxing = Literal["any", "full"]
+"""Which walls a candidate needs around it: the strongest that the machine offers, or all that there are."""
 
 
 class Limits(Record):
@@ -48,6 +53,7 @@ class Job(Record):
     limits: Limits = Limits()
     timing: TimingPlan = TimingPlan()
     threads: int = 1
+    sandbox: Sandboxing = "any"
     counters: bool = Field(False, description="look at one workload with a profiler, where the device has one")
     cache_dir: str = Field(description="build cache and the machine lock for timing")
 
@@ -61,4 +67,5 @@ class CalibrationJob(Record):
     timing: TimingPlan = TimingPlan()
     limits: Limits = Limits()
     threads: int = 1
+    sandbox: Sandboxing = "any"
     cache_dir: str

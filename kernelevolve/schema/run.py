@@ -7,6 +7,7 @@ from pydantic import Field
 from kernelevolve.schema.candidate import Candidate, Proposal
 from kernelevolve.schema.evaluation import Calibration, Evaluation
 from kernelevolve.schema.hardware import Hardware
+from kernelevolve.schema.job import Sandboxing
 from kernelevolve.schema.record import Record
 from kernelevolve.schema.target import Target
 
@@ -26,6 +27,7 @@ class RunSpec(Record):
     minutes: float | None = Field(None, description="wall-clock budget of one sitting; None means none")
     workers: int
     threads: int
+    sandbox: Sandboxing = "any"
     executor: str = Field("local", description="who judges; triage looks at candidates without their device")
     kernelevolve: str = Field(description="version that started it")
 

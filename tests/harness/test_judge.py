@@ -10,7 +10,7 @@ import pytest
 from kernels import BODY, PREPARED, a_kernel
 from leftovers import gone
 
-from kernelevolve.errors import TargetError
+from kernelevolve.errors import JudgeError, TargetError
 from kernelevolve.harness.judge import Judge
 from kernelevolve.harness.sandbox import Sandbox
 from kernelevolve.schema import (
@@ -499,6 +499,17 @@ NUISANCES = {
 def test_the_next_candidate_finds_the_judge_as_it_was(evaluate: Evaluate, body: str) -> None:
     assert evaluate(a_kernel(body, includes="unistd.h fcntl.h"), limits=Limits(call_s=0.3)).outcome == "failed"
     assert evaluate(a_kernel()).outcome == "passed"
+
+
+def test_where_all_walls_are_required_a_missing_one_is_named(
+    evaluate: Evaluate, judge: Judge, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Sandbox.open(cache_dir)
+    for change, named in (({"namespaces": False}, "namespaces"), ({"filter": None}, "seccomp")):
+        monkeypatch.setattr(judge, "sandbox", replace(full, **change))
+        with pytest.raises(JudgeError, match=named) as caught:
+            evaluate(a_kernel(), sandbox="full")
+        assert "--require-sandbox" in caught.value.remedy
 
 
 def test_without_namespaces_the_limits_still_hold(
