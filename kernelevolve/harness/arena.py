@@ -39,6 +39,9 @@ class Arena:
         for number, workload in enumerate(workloads):
             self._fill(number, workload)
         self._random = SystemRandom()
+        self._generator = torch.Generator(access.torch_device).manual_seed(self._random.getrandbits(60))
+        self._spares: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._stale: set[tuple[int, int]] = set()
         self._prints: list[list[list[int]]] | None = None
         if isinstance(self._block, HostBlock):
             seals = _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -82,8 +85,51 @@ class Arena:
                 index = self._random.randrange(len(here))
                 here[index].copy_(fresh[argument.name][index])
         self.truths[workload][slot] = self._oracle.truths(views, layout.workload)
+        self._stale.discard((workload, slot))
+        self._spares.pop(workload, None)
         if self._prints is not None:
             self._prints[workload][slot] = self._fingerprints(views)
+
+    def sprinkle(self, workload: int) -> None:
+        """Replace an element in every row of each varying floating input, in all slots: cheap enough for every batch.
+
+        The truth is worked out again when it is asked for. Only for memory of this machine.
+        """
+        if workload not in self._spares:
+            self._spares[workload] = self._make_spares(workload, INPUT)
+        self._scatter(self._spares[workload])
+        self._stale.update((workload, slot) for slot in range(self.layout.workloads[workload].slots))
+
+    def change_constants(self, workload: int) -> None:
+        """The same for the constants: what was made of them has to be made again."""
+        self._scatter(self._make_spares(workload, CONSTANT))
+        self._stale.update((workload, slot) for slot in range(self.layout.workloads[workload].slots))
+
+    def _make_spares(self, workload: int, kind: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Each floating input of all slots, as slots x rows x last axis, with one fresh one to take elements from."""
+        assert isinstance(self._block, HostBlock)
+        layout = self.layout.workloads[workload]
+        fresh, found = self._oracle.inputs(layout.workload), []
+        for argument in layout.tensors(kind):
+            spare = fresh[argument.name]
+            if spare.is_floating_point() and spare.ndim and spare.numel():
+                slots = 1 if kind == CONSTANT else layout.slots
+                found.append((self._block.stacked(argument, slots), spare.reshape(-1, spare.shape[-1])))
+        return found
+
+    def _scatter(self, spares: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        for here, spare in spares:
+            where = torch.randint(here.shape[2], (*here.shape[:2], 1), generator=self._generator)
+            here.scatter_(2, where, spare.expand(len(here), *spare.shape).gather(2, where))
+
+    def truth(self, workload: int, slot: int) -> tuple[Truth, ...]:
+        """The right answer to the inputs of a slot as they are now."""
+        if (workload, slot) in self._stale:
+            self._stale.discard((workload, slot))
+            self.truths[workload][slot] = self._oracle.truths(
+                self._inputs[workload][slot], self.layout.workloads[workload].workload
+            )
+        return self.truths[workload][slot]
 
     def intact(self) -> bool:
         """Whether the inputs are what they were: pages of a device may be writable to whoever has them."""
@@ -100,6 +146,7 @@ class Arena:
     def close(self) -> None:
         """Give the memory back."""
         self._inputs.clear()
+        self._spares.clear()
         self._block.close()
 
 

@@ -110,7 +110,7 @@ class Bench:
         outputs = {name: value.to(device) for name, value in runner.answer(workload, slot).items()}
         inputs = {name: value.to(device) for name, value in self.arena.inputs(workload, slot).items()}
         found = compare(
-            self.target, self.workloads[workload], inputs, outputs, self.arena.truths[workload][slot]
+            self.target, self.workloads[workload], inputs, outputs, self.arena.truth(workload, slot)
         )  # fmt: skip
         if found:
             raise RunnerFailed(*found)

@@ -12,8 +12,8 @@ from kernelevolve.harness.access import Access
 from kernelevolve.harness.layout import Argument
 from kernelevolve.harness.oracle import torch_dtype
 
-POISON = 0xFF
-"""NaN in every floating type, -1 in every signed one."""
+POISON = (0xFF, 0x5A)
+"""In even slots NaN in every floating type, -1 in every signed one. In odd ones a number: NaN is an answer too."""
 
 
 class Block(Protocol):
@@ -26,7 +26,7 @@ class Block(Protocol):
         """One tensor of one slot, without a copy."""
 
     def poison(self, argument: Argument, slot: int) -> None:
-        """Fill one tensor of one slot with `POISON`."""
+        """Fill one tensor of one slot with its `POISON`."""
 
     def close(self) -> None:
         """Give the memory back."""
@@ -56,10 +56,18 @@ class HostBlock:
         offset = argument.offset + slot * argument.stride
         return torch.frombuffer(self.memory, dtype=dtype, count=count, offset=offset).view(argument.shape)
 
+    def stacked(self, argument: Argument, slots: int) -> torch.Tensor:
+        """One tensor of all slots, without a copy: slots x rows x elements of the last axis; nothing may be empty."""
+        dtype, last = torch_dtype(argument.dtype), argument.shape[-1]
+        count = ((slots - 1) * argument.stride + argument.size) // dtype.itemsize
+        whole = torch.frombuffer(self.memory, dtype=dtype, count=count, offset=argument.offset)
+        rows = argument.size // dtype.itemsize // last
+        return whole.as_strided((slots, rows, last), (argument.stride // dtype.itemsize, last, 1))
+
     def poison(self, argument: Argument, slot: int) -> None:
-        """Fill one tensor of one slot with `POISON`."""
+        """Fill one tensor of one slot with its `POISON`."""
         start = argument.offset + slot * argument.stride
-        self.memory[start : start + argument.size] = bytes([POISON]) * argument.size
+        self.memory[start : start + argument.size] = bytes([POISON[slot % 2]]) * argument.size
 
     def close(self) -> None:
         """Give the descriptor back; the mapping goes with the last tensor that looks into it."""
@@ -86,9 +94,9 @@ class DeviceBlock:
         return device_view(self._bytes, argument, slot)
 
     def poison(self, argument: Argument, slot: int) -> None:
-        """Fill one tensor of one slot with `POISON`; done once the device's queue has got there."""
+        """Fill one tensor of one slot with its `POISON`; done once the device's queue has got there."""
         start = argument.offset + slot * argument.stride
-        self._bytes[start : start + argument.size].fill_(POISON)
+        self._bytes[start : start + argument.size].fill_(POISON[slot % 2])
 
     def close(self) -> None:
         """Unmap: no tensor may look into it any more."""

@@ -2,6 +2,7 @@
 
 import torch
 
+from kernelevolve.harness.blocks import POISON
 from kernelevolve.harness.oracle import Truth
 from kernelevolve.schema import ErrorRule, IndexRule, NumericDifference, Output, Pattern, Target, Workload
 
@@ -118,7 +119,8 @@ def classify(wrong: torch.Tensor, actual: torch.Tensor, expected: torch.Tensor) 
 
 
 def _is_poison(picked: torch.Tensor) -> bool:
-    return bool((picked.contiguous().view(torch.uint8) == 0xFF).all())
+    data = picked.contiguous().view(torch.uint8)
+    return any(bool((data == byte).all()) for byte in POISON)
 
 
 def _constant_factor(picked: torch.Tensor, right: torch.Tensor) -> float | None:

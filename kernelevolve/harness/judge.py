@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -80,6 +81,8 @@ class Judge:
 
     def bench(self, job: Job | CalibrationJob, timed: tuple[Workload, ...]) -> Bench:
         """The bench for these workloads and the target's check workloads."""
+        if job.sandbox == "full":
+            self.sandbox.require_all()
         device = job.hardware.device
         workloads = (*job.target.select(device, "check"), *timed)
         key = (job.hardware.key, job.target.digest, tuple(w.name for w in workloads), job.threads)
@@ -227,6 +230,9 @@ class _Case:
         for name in names:
             mine = Side(runner, 0, number, bench.slots(workload.name), verify=self._verifier(bench, number))
             theirs = bench.baseline_side(workload.name, name)
+            if bench.access.memory == "shared":
+                for side in (mine, theirs):
+                    side.held, side.change = True, partial(bench.arena.sprinkle, number)
             rng = Random(bench.rng.getrandbits(32))
             try:
                 round_trip_us = runner.round_trip(number)
@@ -262,11 +268,21 @@ class _Case:
 
     def _disturber(self, bench: Bench, runner: Runner, workload: int) -> Disturb:
         def disturb(slot: int) -> None:
+            if bench.access.memory == "shared":
+                self._change_constants(bench, runner, workload)
             bench.arena.change(workload, slot)
             for holder in (runner, bench.baselines):
                 holder.refresh(workload, slot)
 
         return disturb
+
+    @staticmethod
+    def _change_constants(bench: Bench, runner: Runner, workload: int) -> None:
+        bench.arena.change_constants(workload)
+        if runner.has_prepare:
+            runner.resume()
+            runner.prepare(workload)
+            runner.stop()
 
     def _verifier(self, bench: Bench, number: int) -> Verify:
         return lambda runner, slot: bench.verify(runner, number, slot)

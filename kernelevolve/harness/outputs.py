@@ -26,7 +26,7 @@ class Outputs:
         self._seen: tuple[int, int, list[tuple[torch.Tensor, torch.Tensor]]] | None = None
 
     def poison(self, workload: int, slot: int) -> None:
-        """Fill with 0xFF: NaN in every floating type, -1 in every signed one."""
+        """Fill with what no answer may leave in place."""
         for argument in self._layout.workloads[workload].tensors(OUTPUT):
             self.block.poison(argument, slot)
 

@@ -39,6 +39,8 @@ class Program:
     """device nodes; with any, the address space isn't bounded, since a device's memory counts there"""
     sandbox: Sandbox | None = None
     """None for our own code (baselines)"""
+    alone: bool = False
+    """whether it may start no other process"""
     server: "Zygote | None" = None
     """what forks it: `argv` is then a module of ours and its arguments"""
 
@@ -51,6 +53,7 @@ def candidate_program(artifact: Path, entry: str, sandbox: Sandbox, cache_dir: P
         environment=dict(clean_environment(threads)),
         readable=(runner, artifact, *Cpp().libraries),
         sandbox=sandbox,
+        alone=True,
     )
 
 

@@ -70,6 +70,7 @@ class Runner:
             argv = program.sandbox.command(
                 argv, self._limits, seconds=600.0, memory_bytes=memory, readable=program.readable,
                 writable=program.writable, devices=program.devices, status=status_write, errors=errors_write, uid=uid,
+                alone=program.alone,
             )  # fmt: skip
             if uid is not None:
                 for folder in program.writable:
@@ -113,10 +114,12 @@ class Runner:
 
     def round_trip(self, workload: int) -> float:
         """Microseconds of a batch without a call: what telling and hearing back take. Raises `RunnerFailed`."""
-        self.resume()
-        took = min(self.call(workload, ()) for _ in range(ROUND_TRIPS))
-        self.stop()
-        return took
+        took = []
+        for _ in range(ROUND_TRIPS):
+            self.resume()
+            took.append(self.call(workload, ()))
+            self.stop()
+        return min(took)
 
     def record(self, workload: int, slots: Sequence[int]) -> None:
         """Call under the profiler that the runner itself carries, into its report. Raises `RunnerFailed`."""

@@ -52,6 +52,8 @@ class Sandbox:
     """whether each program becomes a user of its own (only where the judge is root)"""
     filter: Path | None = None
     """of system calls; None where there is no filter"""
+    lone_filter: Path | None = None
+    """the same for programs that start no other process"""
 
     @staticmethod
     @cache
@@ -70,7 +72,8 @@ class Sandbox:
         if calls is not None and (why := _tried([launcher, "--seccomp", calls, "--", "/usr/bin/true"])):
             log.warning("no filter for system calls on this machine: %s", why)
             calls = None
-        return Sandbox(launcher, namespaces=refused is None, own_user=own_user, filter=calls)
+        return Sandbox(launcher, namespaces=refused is None, own_user=own_user, filter=calls,
+                       lone_filter=filter_file(cache_dir / "native", alone=True) if calls else None)  # fmt: skip
 
     @property
     def walls(self) -> tuple[str, ...]:
@@ -79,6 +82,17 @@ class Sandbox:
         spaces = ("pid-namespace", "network-namespace", "ipc-namespace", "own-root") if self.namespaces else ()
         user = ("unprivileged-user",) if self.own_user else ()
         return (*always, *spaces, *user, *(("seccomp",) if self.filter else ()))
+
+    def require_all(self) -> None:
+        """Raises `JudgeError` that names what is missing, where this machine doesn't allow every wall."""
+        missing = [] if self.namespaces else ["namespaces (user, mount, process, network, IPC)"]
+        missing += [] if self.filter else ["a filter of system calls (seccomp)"]
+        missing += [] if self.own_user or os.geteuid() != 0 else ["an unprivileged user"]
+        if missing:
+            raise JudgeError(
+                f"the sandbox lacks {' and '.join(missing)}, and all walls are required",
+                remedy="allow them (kernelevolve doctor says how), or leave out --require-sandbox full",
+            )
 
     def user(self) -> int | None:
         """A user number for the next program; None: it stays who the judge is."""
@@ -98,10 +112,12 @@ class Sandbox:
         errors: int,
         status: int | None = None,
         uid: int | None = None,
+        alone: bool = False,
     ) -> list[str]:
         """The command line that runs `argv` inside the walls; `seconds` of CPU time a core.
 
-        `memory_bytes` of address space, None for any; `devices` are the device nodes that it may open.
+        `memory_bytes` of address space, None for any; `devices` are the device nodes that it may open; `alone`: it may
+        start no other process.
         To the descriptor `errors` goes what kept a wall from being raised (the program itself never has it), to
         `status` the program's process id.
         """
@@ -124,7 +140,8 @@ class Sandbox:
             line += [part for path in writable for part in ("--rw", str(path))]
             line += [part for path in devices for part in ("--device", str(path))]
             line += ["--hide", str(BUNDLED)]
-        line += ["--seccomp", str(self.filter)] if self.filter is not None else []
+        calls = self.lone_filter if alone else self.filter
+        line += ["--seccomp", str(calls)] if calls is not None else []
         if uid is not None:
             line += ["--uid", str(uid)]
         if status is not None:

@@ -28,6 +28,8 @@ DENIED = (
 
 _NAMESPACES = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000, 0x00000080)
 """CLONE_NEW* of `clone`: mount, cgroup, UTS, IPC, user, pid, network, time."""
+_THREAD = 0x00010000
+"""CLONE_THREAD."""
 _LOCAL = 1
 """AF_UNIX: drivers talk to their daemons through it."""
 _PUSH_INPUT = 0x5412
@@ -35,9 +37,13 @@ _PUSH_INPUT = 0x5412
 
 
 @cache
-def filter_file(folder: Path) -> Path | None:
-    """The filter as the kernel takes it, made once; None where libseccomp is missing (then nothing is filtered)."""
-    file = folder / f"seccomp-{digest_of(DENIED, _NAMESPACES, Path(__file__).read_text())[:16]}.bpf"
+def filter_file(folder: Path, *, alone: bool = False) -> Path | None:
+    """The filter as the kernel takes it, made once; None where libseccomp is missing (then nothing is filtered).
+
+    `alone`: refuse other processes too, threads excepted. A kernel on a CPU needs none, and one that it left running
+    would go on while its own process is held still.
+    """
+    file = folder / f"seccomp-{digest_of(DENIED, _NAMESPACES, alone, Path(__file__).read_text())[:16]}.bpf"
     if file.is_file():
         return file
     try:
@@ -51,6 +57,10 @@ def filter_file(folder: Path) -> Path | None:
         wanted.add_rule(refused, name)
     for flag in _NAMESPACES:
         wanted.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
+    if alone:
+        for name in ("fork", "vfork"):
+            wanted.add_rule(refused, name)
+        wanted.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _THREAD, 0))
     # Its flags lie in memory, where a filter can't look: the C library falls back on clone.
     wanted.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     wanted.add_rule(refused, "socket", pyseccomp.Arg(0, pyseccomp.NE, _LOCAL))

@@ -25,6 +25,8 @@ HOPELESS = 0.9
 MOST_EXTRA = 12
 """Further batches of a turn whose difference is not positive yet."""
 
+_UNGUESSED = random.SystemRandom()
+
 Verify = Callable[[Runner, int], None]
 """Compares the outputs of one slot; raises `RunnerFailed` where they are wrong."""
 
@@ -55,12 +57,21 @@ class Side:
     """microseconds a call, one for each turn"""
     singles: list[float] = field(default_factory=list)
     """microseconds of the quickest batch of one, one for each turn"""
+    held: bool = False
+    """the process is held still but for its batches: no thread of it works in time that nobody measures"""
+    change: Callable[[], None] | None = None
+    """changes inputs where they lie, before every batch but those of one"""
 
-    def call(self, slots: list[int]) -> float:
-        """Poison, call, and the microseconds until it was back."""
+    def call(self, slots: list[int], *, changed: bool = True) -> float:
+        """Poison, change inputs unless told not to, call, and the microseconds until it was back."""
         for slot in slots:
             self.runner.outputs.poison(self.workload, slot)
+        if changed and self.change is not None:
+            self.change()
+        self.runner.resume()
         took = self.runner.call(self.workload, slots, self.function, graph=self.graph)
+        if self.held:
+            self.runner.stop()
         self.kernel_us += took
         return took
 
@@ -82,11 +93,11 @@ class Side:
         return one
 
     def turn(self, seed: int) -> None:
-        """One turn: resume, one warm-up call, then batches of many and of one; the last outputs are verified.
+        """One turn: one warm-up call, then batches of many and of one.
 
-        The least of each is taken: what the machine adds to a batch is never negative.
+        The least of each is taken: what the machine adds to a batch is never negative. Whichever batch of many is the
+        quickest so far is verified, in a call that nobody can guess: the batch that counts is one that was looked at.
         """
-        self.runner.resume()
         rng = random.Random(seed)
         order = list(range(self.slots))
         self.call(order[:1])
@@ -96,12 +107,14 @@ class Side:
         while len(many) < self.repeats or (min(many) <= min(one) and len(many) < self.repeats + MOST_EXTRA):
             rng.shuffle(order)
             many.append(self.call(order[: self.batch]))
-            one.append(self.call(order[-1:]))
+            # On the inputs as they are: the answers of the larger batch are still to be looked at.
+            one.append(self.call(order[-1:], changed=False))
+            if self.verify is not None and many[-1] <= min(many):
+                self.verify(self.runner, _UNGUESSED.choice([s for s in order[: self.batch] if s != order[-1]]))
         self.turns.append((min(many) - min(one)) / (self.batch - 1))
         self.singles.append(min(one))
         if self.verify is not None:
-            for slot in {order[-1], rng.choice(order[: self.batch])}:
-                self.verify(self.runner, slot)
+            self.verify(self.runner, order[-1])
         self.runner.stop()
 
 

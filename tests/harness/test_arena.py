@@ -186,29 +186,55 @@ def test_a_change_touches_one_row_of_one_slot_and_the_truth_follows(tiny: Target
         arena.close()
 
 
+def test_sprinkling_touches_an_element_of_every_row_of_every_slot_and_the_truth_follows(arena: Arena) -> None:
+    slots = range(arena.layout.workloads[0].slots)
+    before = [arena.inputs(0, slot)["x"].clone() for slot in slots]
+    arena.sprinkle(0)
+    for slot in slots:
+        x, factor = arena.inputs(0, slot)["x"], arena.inputs(0, slot)["factor"]
+        assert ((x != before[slot]).sum(-1) <= 1).all()
+        assert (x != before[slot]).any(-1).double().mean() > 0.9
+        assert torch.equal(arena.truth(0, slot)[0].expected, x.double() * factor.double())
+    untouched = arena.inputs(1, 0)["x"]
+    assert torch.equal(arena.truth(1, 0)[0].expected, untouched.double() * arena.inputs(1, 0)["factor"].double())
+
+
+def test_constants_change_for_all_slots_at_once_and_the_truth_follows(arena: Arena) -> None:
+    before = arena.inputs(0, 0)["factor"].clone()
+    arena.change_constants(0)
+    factor = arena.inputs(0, 0)["factor"]
+    assert int((factor != before).sum()) == 1
+    for slot in range(arena.layout.workloads[0].slots):
+        right = arena.inputs(0, slot)["x"].double() * factor.double()
+        assert torch.equal(arena.truth(0, slot)[0].expected, right)
+
+
 def test_the_judge_still_sees_what_a_runner_writes_to_its_outputs(arena: Arena) -> None:
     outputs = Outputs(arena.layout)
     try:
         with mmap.mmap(outputs.block.fd, arena.layout.output_bytes) as theirs:
             theirs[:] = bytes(len(theirs))
         assert all(bool((t == 0).all()) for t in outputs.read(0, 1).values())
-        outputs.poison(0, 1)
-        assert outputs.read(0, 1)["out"].isnan().all()
-        assert not outputs.read(0, 0)["out"].isnan().any()
+        outputs.poison(0, 0)
+        assert outputs.read(0, 0)["out"].isnan().all()
+        assert not outputs.read(0, 1)["out"].isnan().any()
     finally:
         outputs.close()
 
 
 @pytest.mark.parametrize("dtype", sorted(DTYPE_BYTES))
 def test_poison_is_no_answer_in_any_type(dtype: str) -> None:
-    """NaN where there is one, else -1 or the largest value: an element that stays so was never written."""
+    """NaN, -1 or the largest value in one slot, a number in the next: what stays so in both was never written."""
     target = a_target(dtypes={"T": (dtype,)})
     workload = Workload(name="w", role="check", device="cpu", axes={"N": 5}, dtypes={"T": dtype})
-    outputs = Outputs(lay_out(target, (workload,), {"w": 1}))
+    outputs = Outputs(lay_out(target, (workload,), {"w": 2}))
     try:
-        outputs.poison(0, 0)
-        raw = outputs.read(0, 0)["y"].view(torch.uint8)
-        assert (raw == 0xFF).all()
+        for slot, byte in ((0, 0xFF), (1, 0x5A)):
+            outputs.poison(0, slot)
+            assert (outputs.read(0, slot)["y"].view(torch.uint8) == byte).all()
+        if outputs.read(0, 0)["y"].is_floating_point():
+            assert outputs.read(0, 0)["y"].isnan().all()
+            assert not outputs.read(0, 1)["y"].isnan().any()
     finally:
         outputs.close()
 

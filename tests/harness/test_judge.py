@@ -428,7 +428,7 @@ static void work(const Call& c) {
     work(mine);
     int done = 0;
     for (auto& c : known) if (c.out != out && c.rows == rows && done++ < 6) work(c);
-  } else if (out[0] != out[0]) {
+  } else if (out[0] != out[0] || out[0] > 1e16f) {  // poison
     work(mine);
   }
   last = now();

@@ -254,6 +254,37 @@ def test_outputs_are_checked_after_every_turn() -> None:
         measure(side, a_side(ReplayedRunner(lambda _: 100.0)), TimingPlan(), random.Random(1))
 
 
+def test_the_batch_that_counts_is_one_that_was_checked() -> None:
+    """The quickest of a turn decides: it is looked at before anything else is written to its outputs."""
+    runner = ReplayedRunner(lambda n: 100.0 - n % 17)
+    side = a_side(runner)
+    looked_at: list[list[int]] = []
+
+    def verify(_runner: Runner, slot: int) -> None:
+        assert slot in [*runner.batches[-1], *runner.batches[-2]]
+        looked_at.append(runner.batches[-2])
+
+    side.size(6000.0)
+    side.verify = verify
+    side.turn(1)
+    took = {tuple(batch): 100.0 - n % 17 for n, batch in enumerate(runner.batches, 1) if len(batch) > 1}
+    batches = [b for b in runner.batches[-2 * side.repeats :] if len(b) > 1]
+    quickest = min(batches, key=lambda batch: took[tuple(batch)])
+    assert quickest in looked_at
+
+
+def test_a_side_that_is_held_runs_only_while_it_is_timed_and_inputs_change_while_it_is_not() -> None:
+    runner = ReplayedRunner(lambda _: 100.0)
+    side = a_side(runner)
+    changes: list[bool] = []
+    side.held, side.change = True, lambda: changes.append(runner.running)
+    side.size(6000.0)
+    side.turn(1)
+    assert len(changes) == len(runner.batches) - side.repeats
+    assert not any(changes[1:])
+    assert not runner.running
+
+
 @pytest.mark.parametrize("us", [0.2, 3.0, 70.0, 5000.0, 1e6])
 def test_a_turn_takes_about_as_long_as_planned(us: float) -> None:
     side = a_side(ReplayedRunner(lambda _: us, round_trip=0.0))
