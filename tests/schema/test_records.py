@@ -28,6 +28,8 @@ from kernelevolve.schema import (
     DeviceState,
     Document,
     Estimate,
+    Exploit,
+    ExploitOutcome,
     Failed,
     GraphVariant,
     Instructions,
@@ -45,6 +47,7 @@ from kernelevolve.schema import (
     QueueEntry,
     Raised,
     Record,
+    RedTeamReport,
     Refused,
     Resources,
     Run,
@@ -149,6 +152,17 @@ RECORDS: tuple[Record, ...] = (
         sandbox=("rlimits",), kernels=(COMPILED,), diagnostics=DIAGNOSTICS, seconds={"compile": 0.5},
     ),
 )  # fmt: skip
+
+OUTCOME = ExploitOutcome(
+    name="timing/memo", expected="caught", row="replay by identity", defence="inputs change", caught=True,
+    as_expected=True, stage="time", kind="numeric", message="wrong", speedup=None, seconds=1.5,
+)  # fmt: skip
+RECORDS += (
+    Exploit(target="double", expected="clean"),
+    RedTeamReport(
+        recall=1.0, false_alarms=None, exploits=1, caught=1, clean=0, flagged=0, mistaken=0, outcomes=(OUTCOME,)
+    ),
+)
 
 every_record = pytest.mark.parametrize("record", RECORDS, ids=[type(r).__name__ for r in RECORDS])
 
