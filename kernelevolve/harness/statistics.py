@@ -41,12 +41,13 @@ class Interval:
 def interval(ratios: Sequence[float], first: int, most: int, confidence: float) -> Interval:
     """Interval of the median of ratios that are looked at after `first` of them and after each further one.
 
-    `most` is how many there may become. Too few for the confidence give their range, and how little that covers.
+    `most` is how many there may become. Too few for the confidence give their range, and how little that covers
+    beside all the looks that were planned for.
     """
     outside, n = ranks(first, most, confidence)[min(len(ratios), most) - 1], len(ratios)
     ordered = sorted(ratios)
     low, high = (ordered[outside], ordered[n - 1 - outside]) if outside >= 0 else (ordered[0], ordered[-1])
-    covers = confidence if outside >= 0 else 1 - 2.0 ** (1 - n)
+    covers = confidence if outside >= 0 else max(0.0, confidence - 2.0 ** (1 - n))
     return Interval(low / (1 + PLACEMENT), high * (1 + PLACEMENT), covers)
 
 

@@ -29,7 +29,7 @@ class TimingPlan(Record):
     """How long to measure: after `min_pairs` pairs of turns, and after each further one, it may be enough."""
 
     confidence: float = Field(0.99, description="coverage of each measurement's interval, all looks taken together")
-    min_pairs: int = 8
+    min_pairs: int = 9
     max_pairs: int = Field(32, description="pairs at which an ambiguous verdict has to do")
     half_width: float = Field(0.05, description="no verdict before the interval is this narrow, beside the speed-up")
     seconds: float = Field(

@@ -52,7 +52,13 @@ def test_looking_until_it_looks_wrong_succeeds_rarely() -> None:
 def test_too_few_samples_give_their_range_and_admit_how_little_it_covers(ratios: list[float]) -> None:
     found = interval(ratios, PLAN.min_pairs, PLAN.max_pairs, 0.99)
     assert (found.low, found.high) == (min(ratios) / (1 + PLACEMENT), max(ratios) * (1 + PLACEMENT))
-    assert found.covers == 1 - 2.0 ** (1 - len(ratios)) < 0.99
+    assert found.covers == max(0.0, 0.99 - 2.0 ** (1 - len(ratios)))
+
+
+def test_an_interval_that_no_look_was_planned_for_proves_nothing() -> None:
+    unplanned = interval([1.5] * 8, 8, PLAN.max_pairs, 0.99)
+    assert verdict(unplanned, 0.99) == "ambiguous", "eight of a kind are rare enough, but not beside all later looks"
+    assert verdict(interval([1.5] * 9, 8, PLAN.max_pairs, 0.99), 0.99) == "faster"
 
 
 @given(st.integers(1, 12), st.integers(12, 60), st.floats(0.5, 0.9999))
