@@ -11,6 +11,7 @@ from pathlib import Path
 from kernelevolve import hardware, settings, targets
 from kernelevolve.catalog import LANGUAGES
 from kernelevolve.harness.judge import Judge
+from kernelevolve.plans import EVALUATION
 from kernelevolve.registry.local import LocalRegistry
 from kernelevolve.resources import targets_dir
 from kernelevolve.schema import (
@@ -24,11 +25,8 @@ from kernelevolve.schema import (
     Measurement,
     Passed,
     Target,
-    TimingPlan,
     Workload,
 )
-
-TIMING = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.01, seconds=10.0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def measure(
         usable = {w: tuple(t.baseline for t in times[w] if t.problem is None) for w in times}
         for kernel in kernels:
             job = Job(
-                candidate=kernel.candidate, purpose="eval", baselines=usable, timing=TIMING,
+                candidate=kernel.candidate, purpose="eval", baselines=usable, timing=EVALUATION,
                 cache_dir=str(chosen.cache), **common,
             )  # fmt: skip
             evaluation = judge.evaluate(job)

@@ -119,7 +119,7 @@ class Trials:
             name = f"{percent} % slower"
             extra = percent * 10
             self.long[name] = 100 * (1 / passed([self._duel.fight(extra, 0, LONG)])[0].speedup - 1)
-            found = self._fought(name, max(1, self._trials // 2), extra, 0, TimingPlan())
+            found = self._fought(name, max(1, self._trials // 3), extra, 0, TimingPlan())
             rows.append(Row(f"{name}: found slower", self._count(name, "slower"), len(found), at_least=0.95))
         rows.append(self._held())
         rows.append(self._crowned(itself))
@@ -129,7 +129,7 @@ class Trials:
         """Certify a kernel that wins by 10 %, and measure it again, both sides in new processes."""
         held = count = 0
         (plan, _), again = certification(1), TimingPlan()
-        for _ in range(max(1, self._trials // 3)):
+        for _ in range(max(1, self._trials // 4)):
             pair = passed([self._duel.fight(0, 100, plan), self._duel.fight(0, 100, again)])
             if len(pair) == 2:
                 count += 1
@@ -140,7 +140,7 @@ class Trials:
     def _crowned(self, itself: Sequence[Evaluation]) -> Row:
         looks = passed(itself)
         closer = passed(
-            self._fought("against itself, confirmed", max(10, self._trials // 5), 0, 0, confirmation(COPIES))
+            self._fought("against itself, confirmed", max(10, self._trials // 6), 0, 0, confirmation(COPIES))
         )
         rng, crowned = random.Random(2), 0
         for _ in range(RUNS):
