@@ -18,6 +18,9 @@ CHECK_SLOTS = 2
 ROTATION_BYTES = {"cpu": 64 << 20, "gpu": 512 << 20}
 """Timed slots hold about this much in all, so that no call finds its inputs in a core's (or a device's) cache."""
 
+SPARE_USES = 32
+"""Changes that are drawn from one fresh set of inputs: values must not come back."""
+
 _SEAL_FUTURE_WRITE = 0x10
 """F_SEAL_FUTURE_WRITE (Linux 5.1): the judge's mapping stays writable, no other can be made so."""
 
@@ -40,7 +43,7 @@ class Arena:
             self._fill(number, workload)
         self._random = SystemRandom()
         self._generator = torch.Generator(access.torch_device).manual_seed(self._random.getrandbits(60))
-        self._spares: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._spares: dict[int, tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]] = {}
         self._stale: set[tuple[int, int]] = set()
         self._prints: list[list[list[int]]] | None = None
         if isinstance(self._block, HostBlock):
@@ -95,9 +98,11 @@ class Arena:
 
         The truth is worked out again when it is asked for. Only for memory of this machine.
         """
-        if workload not in self._spares:
-            self._spares[workload] = self._make_spares(workload, INPUT)
-        self._scatter(self._spares[workload])
+        used, spares = self._spares.get(workload, (SPARE_USES, []))
+        if used == SPARE_USES:
+            used, spares = 0, self._make_spares(workload, INPUT)
+        self._spares[workload] = used + 1, spares
+        self._scatter(spares)
         self._stale.update((workload, slot) for slot in range(self.layout.workloads[workload].slots))
 
     def change_constants(self, workload: int) -> None:
@@ -120,7 +125,8 @@ class Arena:
     def _scatter(self, spares: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         for here, spare in spares:
             where = torch.randint(here.shape[2], (*here.shape[:2], 1), generator=self._generator)
-            here.scatter_(2, where, spare.expand(len(here), *spare.shape).gather(2, where))
+            row = torch.randint(len(spare), where.shape, generator=self._generator)
+            here.scatter_(2, where, spare[row, where])
 
     def truth(self, workload: int, slot: int) -> tuple[Truth, ...]:
         """The right answer to the inputs of a slot as they are now."""
