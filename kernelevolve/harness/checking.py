@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from kernelevolve.harness.bench import Bench
 from kernelevolve.harness.runner import Runner, RunnerFailed
@@ -16,6 +17,8 @@ MOST_DIFFERENCES = 6
 AGAIN = 3
 """Calls of every timed workload while something else keeps all cores busy: a race that usually passes shows then."""
 
+BUSY_S = 60
+
 _OURS = re.compile(
     r"(ld-linux|libc|libm|libmvec|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libgomp|libtvm_ffi|kernel|runner|libatomic"
     r"|libquadmath)[-.\d\w]*$"
@@ -24,11 +27,11 @@ _OURS = re.compile(
 
 
 def check(
-    bench: Bench, runner: Runner, timed: tuple[Workload, ...], language: Language, cores: int
+    bench: Bench, runner: Runner, timed: tuple[Workload, ...], language: Language, *, cores: int, launcher: Path
 ) -> dict[str, float]:
     """Compare answers on every workload; microseconds of `prepare` by workload. Raises `RunnerFailed`."""
     prepared = _answers(bench, runner, compiles_late=language.runner == "python")
-    with _busy(cores):
+    with _busy(cores, launcher):
         for workload in timed:
             _again(bench, runner, bench.index(workload.name))
     if language.runner == "native":
@@ -69,9 +72,10 @@ def _again(bench: Bench, runner: Runner, number: int) -> None:
 
 
 @contextmanager
-def _busy(cores: int) -> Iterator[None]:
-    """Keep this many cores busy."""
-    idlers = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]) for _ in range(cores)]
+def _busy(cores: int, launcher: Path) -> Iterator[None]:
+    """Keep this many cores busy, for so many seconds at most; the launcher sees to it that they end with the judge."""
+    command = [str(launcher), "--cpu", str(BUSY_S), "--", "/bin/sh", "-c", "while :; do :; done"]
+    idlers = [subprocess.Popen(command) for _ in range(cores)]
     try:
         yield
     finally:

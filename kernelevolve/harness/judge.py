@@ -167,7 +167,10 @@ class _Case:
                 with self._at("load"):
                     runner.load(LOAD_S[built.language.runner])
                 with self._at("check"):
-                    prepared = check(bench, runner, timed, built.language, self._job.threads)
+                    prepared = check(
+                        bench, runner, timed, built.language, cores=self._job.threads,
+                        launcher=judge.sandbox.launcher,
+                    )  # fmt: skip
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
