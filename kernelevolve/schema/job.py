@@ -31,9 +31,9 @@ class TimingPlan(Record):
     confidence: float = Field(0.99, description="coverage of each measurement's interval, all looks taken together")
     min_pairs: int = 9
     max_pairs: int = Field(32, description="pairs at which an ambiguous verdict has to do")
-    half_width: float = Field(0.05, description="stop once the verdict is clear and this narrow, beside the speed-up")
+    half_width: float = Field(0.08, description="stop once the verdict is clear and this narrow, beside the speed-up")
     seconds: float = Field(
-        1.5, description="wall time for one workload, after which the first interval of this confidence has to do"
+        2.0, description="wall time for one workload, after which the first interval of this confidence has to do"
     )
     turn_us: float = Field(6_000.0, description="kernel time of one side's turn, microseconds")
 
