@@ -42,6 +42,9 @@ from kernelevolve.settings import Settings
 TIMING = TimingPlan(confidence=0.9, min_pairs=6, max_pairs=12, half_width=0.25, turn_us=2_000.0, seconds=1.5)
 """Enough to see a cheat; how fast a clean kernel is doesn't matter here."""
 
+LOOKS = 3
+"""At a clean kernel whose time is lost in the noise."""
+
 PRETENDED = "nvidia-h200"
 """The device of candidates that Python loads: they run in an interpreter."""
 
@@ -141,7 +144,12 @@ class RedTeam:
     def judge(self, case: Case) -> ExploitOutcome:
         """What the judge makes of it."""
         started = time.monotonic()
-        return outcome(case, self._evaluate(case), time.monotonic() - started)
+        found = outcome(case, self._evaluate(case), 0.0)
+        for _ in range(LOOKS - 1):
+            if case.exploit.expected == "caught" or found.kind != "unsettled":
+                break
+            found = outcome(case, self._evaluate(case), 0.0)  # the machine's noise says nothing of the kernel
+        return found.model_copy(update={"seconds": time.monotonic() - started})
 
     def _evaluate(self, case: Case) -> Evaluation:
         device = self._hardware(case)
