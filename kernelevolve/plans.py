@@ -9,12 +9,12 @@ from kernelevolve.schema import TimingPlan
 ERROR = 0.01
 """Chance that any confirmation of a run misses, and that any verdict of a certificate does."""
 
-EVALUATION = TimingPlan(max_pairs=40, half_width=0.02, seconds=10.0)
+EVALUATION = TimingPlan(clear_pairs=40, max_pairs=40, half_width=0.02, seconds=10.0)
 """A single evaluation may take its time."""
 
-_CONFIRMATION = TimingPlan(max_pairs=40, half_width=0.04, seconds=4.0)
-_CERTIFICATION = TimingPlan(min_pairs=12, max_pairs=40, half_width=0.03, seconds=10.0)
-_AGAIN = TimingPlan(min_pairs=12, max_pairs=120, half_width=0.03, seconds=20.0)
+_CONFIRMATION = TimingPlan(clear_pairs=24, max_pairs=40, half_width=0.03, seconds=4.0)
+_CERTIFICATION = TimingPlan(min_pairs=12, clear_pairs=40, max_pairs=40, half_width=0.03, seconds=10.0)
+_AGAIN = TimingPlan(min_pairs=12, clear_pairs=60, max_pairs=120, half_width=0.03, seconds=20.0)
 
 
 def confirmation(candidates: int) -> TimingPlan:

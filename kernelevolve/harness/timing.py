@@ -57,6 +57,8 @@ class Side:
     """microseconds a call, one for each turn"""
     singles: list[float] = field(default_factory=list)
     """microseconds of the quickest batch of one, one for each turn"""
+    batches: list[float] = field(default_factory=list)
+    """the same of the larger batches"""
     held: bool = False
     """the process is held still but for its batches: no thread of it works in time that nobody measures"""
     change: Callable[[], None] | None = None
@@ -113,6 +115,7 @@ class Side:
                 self.verify(self.runner, _UNGUESSED.choice([s for s in order[: self.batch] if s != order[-1]]))
         self.turns.append((min(many) - min(one)) / (self.batch - 1))
         self.singles.append(min(one))
+        self.batches.append(min(many))
         if self.verify is not None:
             self.verify(self.runner, order[-1])
         self.runner.stop()
@@ -162,8 +165,8 @@ def _take_turns(
             other.runner.stop()
         side.runner.resume()
         side.size(plan.turn_us)
-    candidate.turns.clear()
-    baseline.turns.clear()
+    for seen in (candidate.turns, candidate.singles, candidate.batches, baseline.turns):
+        seen.clear()
     deadline = time.monotonic() + plan.seconds
     while True:
         if disturb is not None and (len(candidate.turns) == 1 or rng.random() < DISTURBED):
@@ -196,7 +199,7 @@ def settled(timing: Timing, plan: TimingPlan, *, late: bool = False) -> bool:
     if timing.confidence < plan.confidence:
         return False
     exact = (timing.high - timing.low) / 2 <= plan.half_width * timing.speedup
-    return late or (exact and timing.verdict != "ambiguous")
+    return late or (timing.verdict != "ambiguous" and (exact or timing.pairs >= plan.clear_pairs))
 
 
 def usable(candidate: list[float], baseline: list[float]) -> list[tuple[float, float]]:

@@ -30,8 +30,11 @@ class TimingPlan(Record):
 
     confidence: float = Field(0.99, description="coverage of each measurement's interval, all looks taken together")
     min_pairs: int = 9
+    clear_pairs: int = Field(12, description="pairs at which a clear verdict has to do, however wide the interval")
     max_pairs: int = Field(32, description="pairs at which an ambiguous verdict has to do")
-    half_width: float = Field(0.08, description="stop once the verdict is clear and this narrow, beside the speed-up")
+    half_width: float = Field(
+        0.05, description="a clear verdict does before that if half its interval is this narrow, beside the speed-up"
+    )
     seconds: float = Field(
         2.0, description="wall time for one workload, after which the first interval of this confidence has to do"
     )

@@ -16,13 +16,13 @@ from kernelevolve.schema import TimingPlan, Unsettled
 # --- when it is enough ---
 
 
-PLAN = TimingPlan(min_pairs=8, half_width=0.02, max_pairs=24)
+PLAN = TimingPlan(min_pairs=8, half_width=0.02, clear_pairs=16, max_pairs=24)
 
 
-def a_timing(low: float, high: float, confidence: float = PLAN.confidence) -> Timing:
+def a_timing(low: float, high: float, confidence: float = PLAN.confidence, pairs: int = 8) -> Timing:
     middle = (low + high) / 2
     said = verdict(Interval(low, high, confidence), PLAN.confidence)
-    return Timing(1.0, middle, middle, low, high, confidence, 8, said)
+    return Timing(1.0, middle, middle, low, high, confidence, pairs, said)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,8 @@ def a_timing(low: float, high: float, confidence: float = PLAN.confidence) -> Ti
         (a_timing(1.49, 1.51, confidence=0.9), True, False),
         (a_timing(9.8, 10.2), False, True),
         (a_timing(9.0, 11.0), False, False),
+        (a_timing(9.0, 11.0, pairs=16), False, True),
+        (a_timing(0.95, 1.1, pairs=16), False, False),
         (a_timing(0.2, 0.6), False, True),
         (a_timing(0.2, 0.6, confidence=0.9), True, True),
         (a_timing(0.2, 0.95), False, False),
@@ -178,7 +180,7 @@ def a_drift(n: int) -> float:
 
 
 def test_a_baseline_that_changes_in_the_middle_is_measured_again() -> None:
-    plan = TimingPlan(min_pairs=12, turn_us=500.0, half_width=0.001)
+    plan = TimingPlan(min_pairs=12, clear_pairs=32, turn_us=500.0, half_width=0.001)
     sides = a_side(ReplayedRunner(lambda _: 100.0)), a_side(ReplayedRunner(a_drift))
     timing = measure(*sides, plan, random.Random(1))
     assert timing.speedup == pytest.approx(2.0), "what came before the change is not part of it"
@@ -186,14 +188,14 @@ def test_a_baseline_that_changes_in_the_middle_is_measured_again() -> None:
 
 
 def test_a_baseline_that_keeps_changing_settles_nothing() -> None:
-    plan = TimingPlan(min_pairs=12, turn_us=500.0, half_width=0.001)
+    plan = TimingPlan(min_pairs=12, clear_pairs=32, turn_us=500.0, half_width=0.001)
     with pytest.raises(RunnerFailed, match="at the end of the measurement as at its beginning") as caught:
         timed(lambda _: 100.0, lambda n: 100.0 * 1.02**n, plan)
     assert isinstance(caught.value.diagnostics[0], Unsettled)
 
 
 def test_a_machine_that_changes_for_both_voids_nothing() -> None:
-    plan = TimingPlan(min_pairs=12, turn_us=500.0, half_width=0.001)
+    plan = TimingPlan(min_pairs=12, clear_pairs=32, turn_us=500.0, half_width=0.001)
     timing, mine, _ = timed(lambda n: 0.5 * a_drift(n), a_drift, plan)
     assert timing.speedup == pytest.approx(2.0)
     assert len(mine.turns) == plan.max_pairs
