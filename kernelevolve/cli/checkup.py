@@ -147,7 +147,7 @@ def _folder(name: str, folder: Path, found: str, cost: str) -> Finding:
 
 
 def _concurrency(settings: Settings, cpu: Hardware) -> Finding:
-    workers, threads = settings.workers_on(cpu.cores), settings.threads or cpu.cores
+    workers, threads = settings.workers_on(cpu), settings.threads_on(cpu)
     found = f"{workers} evaluations at once build and check; one at a time is timed, with {threads} threads"
     cost = ""
     if threads > cpu.cores:

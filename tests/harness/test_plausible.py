@@ -28,7 +28,7 @@ def a_timing(us: float) -> Timing:
 
 def test_work_in_advance_shows_in_batches_of_one() -> None:
     """Seven calls' work in the first, so that sixteen take as long as they should."""
-    with pytest.raises(RunnerFailed, match="alone takes 700.0 us, one among others 60.0 us"):
+    with pytest.raises(RunnerFailed, match=r"alone takes 700\.0 us, one among others 60\.0 us"):
         batches_agree(a_side([730.0] * 8, [1630.0] * 8), a_timing(60.0), 30.0, "cpu")
 
 
@@ -46,5 +46,5 @@ def test_too_few_turns_accuse_nobody() -> None:
 
 def test_nothing_is_twice_as_fast_as_the_ceilings_allow() -> None:
     above_the_floor("w", 1.2)
-    with pytest.raises(RunnerFailed, match="2.5 times as fast"):
+    with pytest.raises(RunnerFailed, match=r"2\.5 times as fast"):
         above_the_floor("w", 2.5)
