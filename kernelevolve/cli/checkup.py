@@ -77,7 +77,7 @@ def _walls() -> Iterator[Finding]:
         problem = _unshare(flags)
         cost = f"{open_to_all}; allow unprivileged user namespaces (kernel.unprivileged_userns_clone)"
         yield _wall(name, problem, cost)
-    yield _wall("seccomp", _seccomp(), "nothing yet: no filter is used so far", found="there, not used so far")
+    yield _wall("seccomp", _seccomp(), "candidates may make any system call; install libseccomp2")
     yield _wall("landlock", _landlock(), "nothing yet: file access rests on namespaces", found="there, not used so far")
 
 
@@ -100,7 +100,13 @@ def _unshare(flags: tuple[str, ...]) -> str | None:
 
 def _seccomp() -> str | None:
     mode = ctypes.CDLL(None, use_errno=True).prctl(_PR_GET_SECCOMP, 0, 0, 0, 0)
-    return None if mode >= 0 else f"not in this kernel ({errno.errorcode.get(ctypes.get_errno(), '?')})"
+    if mode < 0:
+        return f"not in this kernel ({errno.errorcode.get(ctypes.get_errno(), '?')})"
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return "libseccomp is missing"
+    return None
 
 
 def _landlock() -> str | None:
