@@ -94,7 +94,7 @@ class Arena:
             self._prints[workload][slot] = self._fingerprints(views)
 
     def sprinkle(self, workload: int) -> None:
-        """Replace an element in every row of each varying floating input, in all slots: cheap enough for every batch.
+        """Replace an element in every row of each varying floating input, in all slots.
 
         The truth is worked out again when it is asked for. Only for memory of this machine.
         """

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -233,9 +232,6 @@ class _Case:
         for name in names:
             mine = Side(runner, 0, number, bench.slots(workload.name), verify=self._verifier(bench, number))
             theirs = bench.baseline_side(workload.name, name)
-            if bench.access.memory == "shared":
-                for side in (mine, theirs):
-                    side.held, side.change = True, partial(bench.arena.sprinkle, number)
             rng = Random(bench.rng.getrandbits(32))
             try:
                 # The candidate may be slow on purpose where nothing is asked of it: the baselines' runner is ours.
@@ -274,6 +270,7 @@ class _Case:
         def disturb(slot: int) -> None:
             if bench.access.memory == "shared":
                 self._change_constants(bench, runner, workload)
+                bench.arena.sprinkle(workload)
             bench.arena.change(workload, slot)
             for holder in (runner, bench.baselines):
                 holder.refresh(workload, slot)

@@ -59,21 +59,12 @@ class Side:
     """microseconds of the quickest batch of one, one for each turn"""
     batches: list[float] = field(default_factory=list)
     """the same of the larger batches"""
-    held: bool = False
-    """the process is held still but for its batches: no thread of it works in time that nobody measures"""
-    change: Callable[[], None] | None = None
-    """changes inputs where they lie, before every batch but those of one"""
 
-    def call(self, slots: list[int], *, changed: bool = True) -> float:
-        """Poison, change inputs unless told not to, call, and the microseconds until it was back."""
+    def call(self, slots: list[int]) -> float:
+        """Poison, call, and the microseconds until it was back."""
         for slot in slots:
             self.runner.outputs.poison(self.workload, slot)
-        if changed and self.change is not None:
-            self.change()
-        self.runner.resume()
         took = self.runner.call(self.workload, slots, self.function, graph=self.graph)
-        if self.held:
-            self.runner.stop()
         self.kernel_us += took
         return took
 
@@ -100,6 +91,7 @@ class Side:
         The least of each is taken: what the machine adds to a batch is never negative. Whichever batch of many is the
         quickest so far is verified, in a call that nobody can guess: the batch that counts is one that was looked at.
         """
+        self.runner.resume()
         rng = random.Random(seed)
         order = list(range(self.slots))
         self.call(order[:1])
@@ -109,8 +101,7 @@ class Side:
         while len(many) < self.repeats or (min(many) <= min(one) and len(many) < self.repeats + MOST_EXTRA):
             rng.shuffle(order)
             many.append(self.call(order[: self.batch]))
-            # On the inputs as they are: the answers of the larger batch are still to be looked at.
-            one.append(self.call(order[-1:], changed=False))
+            one.append(self.call(order[-1:]))
             if self.verify is not None and many[-1] <= min(many):
                 self.verify(self.runner, _UNGUESSED.choice([s for s in order[: self.batch] if s != order[-1]]))
         self.turns.append((min(many) - min(one)) / (self.batch - 1))

@@ -275,18 +275,6 @@ def test_the_batch_that_counts_is_one_that_was_checked() -> None:
     assert quickest in looked_at
 
 
-def test_a_side_that_is_held_runs_only_while_it_is_timed_and_inputs_change_while_it_is_not() -> None:
-    runner = ReplayedRunner(lambda _: 100.0)
-    side = a_side(runner)
-    changes: list[bool] = []
-    side.held, side.change = True, lambda: changes.append(runner.running)
-    side.size(6000.0)
-    side.turn(1)
-    assert len(changes) == len(runner.batches) - side.repeats
-    assert not any(changes[1:])
-    assert not runner.running
-
-
 @pytest.mark.parametrize("us", [0.2, 3.0, 70.0, 5000.0, 1e6])
 def test_a_turn_takes_about_as_long_as_planned(us: float) -> None:
     side = a_side(ReplayedRunner(lambda _: us, round_trip=0.0))
