@@ -18,9 +18,6 @@ CHECK_SLOTS = 2
 ROTATION_BYTES = {"cpu": 64 << 20, "gpu": 512 << 20}
 """Timed slots hold about this much in all, so that no call finds its inputs in a core's (or a device's) cache."""
 
-SPARE_USES = 32
-"""Changes that are drawn from one fresh set of inputs: values must not come back."""
-
 _SEAL_FUTURE_WRITE = 0x10
 """F_SEAL_FUTURE_WRITE (Linux 5.1): the judge's mapping stays writable, no other can be made so."""
 
@@ -43,7 +40,6 @@ class Arena:
             self._fill(number, workload)
         self._random = SystemRandom()
         self._generator = torch.Generator(access.torch_device).manual_seed(self._random.getrandbits(60))
-        self._spares: dict[int, tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]] = {}
         self._stale: set[tuple[int, int]] = set()
         self._prints: list[list[list[int]]] | None = None
         if isinstance(self._block, HostBlock):
@@ -89,44 +85,24 @@ class Arena:
                 here[index].copy_(fresh[argument.name][index])
         self.truths[workload][slot] = self._oracle.truths(views, layout.workload)
         self._stale.discard((workload, slot))
-        self._spares.pop(workload, None)
         if self._prints is not None:
             self._prints[workload][slot] = self._fingerprints(views)
 
-    def sprinkle(self, workload: int) -> None:
-        """Replace an element in every row of each varying floating input, in all slots.
-
-        The truth is worked out again when it is asked for. Only for memory of this machine.
-        """
-        used, spares = self._spares.get(workload, (SPARE_USES, []))
-        if used == SPARE_USES:
-            used, spares = 0, self._make_spares(workload, INPUT)
-        self._spares[workload] = used + 1, spares
-        self._scatter(spares)
-        self._stale.update((workload, slot) for slot in range(self.layout.workloads[workload].slots))
-
     def change_constants(self, workload: int) -> None:
-        """The same for the constants: what was made of them has to be made again."""
-        self._scatter(self._make_spares(workload, CONSTANT))
-        self._stale.update((workload, slot) for slot in range(self.layout.workloads[workload].slots))
+        """Replace an element in every row of each floating constant: what was made of them has to be made again.
 
-    def _make_spares(self, workload: int, kind: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Each floating input of all slots, as slots x rows x last axis, with one fresh one to take elements from."""
-        assert isinstance(self._block, HostBlock)
+        The truths are worked out again when they are asked for. Only for memory of this machine.
+        """
         layout = self.layout.workloads[workload]
-        fresh, found = self._oracle.inputs(layout.workload), []
-        for argument in layout.tensors(kind):
-            spare = fresh[argument.name]
+        if not layout.tensors(CONSTANT):
+            return
+        fresh = self._oracle.inputs(layout.workload)
+        for argument in layout.tensors(CONSTANT):
+            here, spare = self._inputs[workload][0][argument.name], fresh[argument.name]
             if spare.is_floating_point() and spare.ndim and spare.numel():
-                slots = 1 if kind == CONSTANT else layout.slots
-                found.append((self._block.stacked(argument, slots), spare.reshape(-1, spare.shape[-1])))
-        return found
-
-    def _scatter(self, spares: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        for here, spare in spares:
-            where = torch.randint(here.shape[2], (*here.shape[:2], 1), generator=self._generator)
-            row = torch.randint(len(spare), where.shape, generator=self._generator)
-            here.scatter_(2, where, spare[row, where])
+                where = torch.randint(spare.shape[-1], (*spare.shape[:-1], 1), generator=self._generator)
+                here.scatter_(-1, where, spare.gather(-1, where))
+        self._stale.update((workload, slot) for slot in range(layout.slots))
 
     def truth(self, workload: int, slot: int) -> tuple[Truth, ...]:
         """The right answer to the inputs of a slot as they are now."""
@@ -152,7 +128,6 @@ class Arena:
     def close(self) -> None:
         """Give the memory back."""
         self._inputs.clear()
-        self._spares.clear()
         self._block.close()
 
 

@@ -56,14 +56,6 @@ class HostBlock:
         offset = argument.offset + slot * argument.stride
         return torch.frombuffer(self.memory, dtype=dtype, count=count, offset=offset).view(argument.shape)
 
-    def stacked(self, argument: Argument, slots: int) -> torch.Tensor:
-        """One tensor of all slots, without a copy: slots x rows x elements of the last axis; nothing may be empty."""
-        dtype, last = torch_dtype(argument.dtype), argument.shape[-1]
-        count = ((slots - 1) * argument.stride + argument.size) // dtype.itemsize
-        whole = torch.frombuffer(self.memory, dtype=dtype, count=count, offset=argument.offset)
-        rows = argument.size // dtype.itemsize // last
-        return whole.as_strided((slots, rows, last), (argument.stride // dtype.itemsize, last, 1))
-
     def poison(self, argument: Argument, slot: int) -> None:
         """Fill one tensor of one slot with its `POISON`."""
         start = argument.offset + slot * argument.stride
