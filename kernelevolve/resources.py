@@ -11,6 +11,11 @@ def targets_dir(chosen: Path | None = None) -> Path:
     return _find("targets", chosen)
 
 
+def prompts_dir(chosen: Path | None = None) -> Path:
+    """Folder of the prompts: the chosen one, `KERNELEVOLVE_PROMPTS`, `./prompts`, or the bundled one, in this order."""
+    return _find("prompts", chosen)
+
+
 def exploits_dir(chosen: Path | None = None) -> Path:
     """Folder of the red team: the chosen one, the repository's, or the bundled one. Raises `UsageError`."""
     package = Path(__file__).parent

@@ -29,6 +29,7 @@ from kernelevolve.schema import (
     EventKind,
     Failed,
     Job,
+    ModelRequest,
     Parent,
     Passed,
     Proposal,
@@ -294,7 +295,7 @@ class Session:
             change=plan.change, parents=plan.parents, seeds=self._seeds,
         )  # fmt: skip
         proposal = self._proposer.propose(brief)
-        if proposal is None:
+        if proposal is None or isinstance(proposal, ModelRequest):
             # What is under way may still open something up; with nothing under way the space is walked.
             state.exhausted = not state.flights
             return False

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from kernelevolve.schema import Change, Parent
+from kernelevolve.schema import Change, Memory, Parent
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,7 @@ class Plan:
 
     change: Change
     parents: tuple[Parent, ...] = ()
+    memory: Memory = "clean"
 
 
 class Policy(Protocol):

@@ -2,18 +2,26 @@
 
 from typing import ClassVar, Protocol
 
-from kernelevolve.schema import Brief, Change, Parent, Proposal
+from kernelevolve.schema import Answer, Brief, Change, ModelRequest, Parent, Proposal
 
 
 class Proposer(Protocol):
-    """Answers briefs. Deterministic under its seed and the order of calls."""
+    """Answers briefs. Deterministic under its seed and the order of calls.
+
+    It asks nobody itself: where it needs a language model it returns the question, and the search, which puts it
+    and keeps the answer, comes back with that. So nothing is lost or paid twice, whoever dies when.
+    """
 
     name: ClassVar[str]
     changes: ClassVar[tuple[Change, ...]]
     """kinds of change it can make to a parent (`draft`, which needs none, is always possible)"""
 
-    def propose(self, brief: Brief) -> Proposal | None:
-        """An answer, or None when nothing new is left to propose for this brief."""
+    def propose(self, brief: Brief) -> Proposal | ModelRequest | None:
+        """An answer, a question to put first, or None when nothing new is left to propose for this brief."""
+
+    def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal | ModelRequest:
+        """What becomes of the answer to a question of this brief: a proposal (with its `trouble` where it holds no
+        kernel), or one more question."""
 
     def tell(self, outcome: Parent) -> None:
         """Learn how a candidate ended."""

@@ -12,7 +12,7 @@ from kernelevolve.catalog import LANGUAGES
 from kernelevolve.languages.base import Language
 from kernelevolve.proposers.family import Family, Member
 from kernelevolve.proposers.study import suggestions
-from kernelevolve.schema import Brief, Candidate, Change, Lineage, Parent, Proposal, Record
+from kernelevolve.schema import Answer, Brief, Candidate, Change, Lineage, ModelRequest, Parent, Proposal, Record
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,10 @@ class Tuner:
             return None
         family = rng.choices(eligible, weights=[1 / rank for rank in range(1, len(eligible) + 1)])[0]
         return self._proposal(brief, family, self._choose(family, rng), Lineage(origin=family.origin))
+
+    def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal:
+        """Never called: a tuner has no questions."""
+        raise NotImplementedError
 
     def tell(self, outcome: Parent) -> None:
         """Learn how a candidate ended, whoever wrote it."""

@@ -1,7 +1,7 @@
 """The records that cross module borders."""
 
-from kernelevolve.schema.brief import Brief, Document, Parent, Seed
-from kernelevolve.schema.candidate import Candidate, Change, Lineage, Proposal, Usage, Value
+from kernelevolve.schema.brief import Attempt, Bottleneck, Brief, Document, Memory, Parent, Seed
+from kernelevolve.schema.candidate import Candidate, Change, Lineage, Proposal, Trouble, Usage, Value
 from kernelevolve.schema.diagnostic import (
     Cheat,
     CompileError,
@@ -10,8 +10,10 @@ from kernelevolve.schema.diagnostic import (
     DeviceFault,
     DeviceState,
     Diagnostic,
+    Duplicate,
     GraphVariant,
     LimitExceeded,
+    NoKernel,
     NumericDifference,
     ParseError,
     Pattern,
@@ -40,9 +42,10 @@ from kernelevolve.schema.evaluation import (
 from kernelevolve.schema.exploit import Exploit, ExploitOutcome, RedTeamReport
 from kernelevolve.schema.hardware import Bandwidth, Bound, Ceilings, Hardware
 from kernelevolve.schema.job import CalibrationJob, Job, Limits, Sandboxing, TimingPlan
+from kernelevolve.schema.model import Answer, CallFailed, Exchange, ModelInfo, ModelRequest, Reply, answer_adapter
 from kernelevolve.schema.queue import Queue, QueueEntry
 from kernelevolve.schema.record import Record, digest_of
-from kernelevolve.schema.run import Event, EventKind, Run, RunSpec, Step
+from kernelevolve.schema.run import Ask, Budgets, Event, EventKind, Run, RunSpec, Step, StopRules
 from kernelevolve.schema.target import (
     DTYPE_BYTES,
     Baseline,
@@ -63,14 +66,20 @@ from kernelevolve.schema.triage import CompiledKernel, Instructions, Resources, 
 
 __all__ = [
     "DTYPE_BYTES",
+    "Answer",
+    "Ask",
+    "Attempt",
     "Bandwidth",
     "Baseline",
     "BaselineTime",
+    "Bottleneck",
     "Bound",
     "Box",
     "Brief",
+    "Budgets",
     "Calibration",
     "CalibrationJob",
+    "CallFailed",
     "Candidate",
     "Ceilings",
     "Change",
@@ -85,6 +94,7 @@ __all__ = [
     "DeviceState",
     "Diagnostic",
     "Document",
+    "Duplicate",
     "Entry",
     "Environment",
     "ErrorRule",
@@ -94,6 +104,7 @@ __all__ = [
     "Event",
     "EventKind",
     "ExactRule",
+    "Exchange",
     "Exploit",
     "ExploitOutcome",
     "Failed",
@@ -107,7 +118,11 @@ __all__ = [
     "Limits",
     "Lineage",
     "Measurement",
+    "Memory",
+    "ModelInfo",
+    "ModelRequest",
     "NoEstimate",
+    "NoKernel",
     "NumericDifference",
     "NumericRule",
     "Output",
@@ -125,6 +140,7 @@ __all__ = [
     "Record",
     "RedTeamReport",
     "Refused",
+    "Reply",
     "Resources",
     "Role",
     "Run",
@@ -134,17 +150,20 @@ __all__ = [
     "Stage",
     "StageCosts",
     "Step",
+    "StopRules",
     "Target",
     "TensorUse",
     "TimingPlan",
     "Triage",
     "Triaged",
+    "Trouble",
     "Uncaptured",
     "Unsettled",
     "Usage",
     "Value",
     "Verdict",
     "Workload",
+    "answer_adapter",
     "digest_of",
     "evaluate",
     "evaluation_adapter",

@@ -1,5 +1,7 @@
 """All that a proposer may know."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from kernelevolve.schema.candidate import Candidate, Change
@@ -27,8 +29,36 @@ class Parent(Record):
 class Document(Record):
     """A retrieved piece of knowledge."""
 
-    path: str
+    path: str = Field(description="within the knowledge folder, for instance guidance/selection.md")
+    title: str = ""
     text: str
+
+
+class Bottleneck(Record):
+    """What holds a parent back most."""
+
+    name: str = Field(
+        description="what retrieval goes by: compile, correctness, memory, compute, latency, occupancy, unknown, ..."
+    )
+    message: str = Field(description="the evidence, in one sentence")
+
+
+Memory = Literal["inherit", "siblings", "combine", "clean"]
+"""What a brief remembers of the run: the parents' own history, what else was made of the same parents, both, or
+nothing (a cold start, to leave a local optimum)."""
+
+
+class Attempt(Record):
+    """Something that the run tried already, and how it ended."""
+
+    candidate: str = Field(description="digest; empty where the answer never became a candidate")
+    change: Change
+    parents: tuple[str, ...] = ()
+    label: str
+    idea: str = ""
+    outcome: Literal["passed", "failed", "triaged"]
+    speedup: float | None = Field(None, description="over the fastest baseline; None unless it passed")
+    finding: str = Field("", description="of a failure: stage and first diagnostic")
 
 
 class Brief(Record):
@@ -41,4 +71,10 @@ class Brief(Record):
     change: Change
     parents: tuple[Parent, ...] = ()
     seeds: tuple[Seed, ...] = ()
-    documents: tuple[Document, ...] = ()
+    memory: Memory = "clean"
+    bottleneck: Bottleneck | None = None
+    history: tuple[Attempt, ...] = Field((), description="what `memory` lets it know, the most telling first")
+    documents: tuple[Document, ...] = Field((), description="the most useful first")
+    baseline_us: dict[str, float] = Field(
+        default_factory=dict, description="search workload to the time of its fastest baseline, microseconds"
+    )

@@ -22,6 +22,13 @@ class Usage(Record):
     cost_usd: float | None = Field(0.0, description="None where the price isn't known")
 
 
+class Trouble(Record):
+    """Why an answer is no candidate."""
+
+    reason: Literal["no_reply", "refusal", "truncated", "empty", "prose", "malformed_edit"]
+    detail: str = Field(description="one sentence, for whoever writes the next answer")
+
+
 class Lineage(Record):
     """Where a candidate comes from."""
 
@@ -39,9 +46,13 @@ class Proposal(Record):
     files: dict[str, str] = Field(description="relative path to source text")
     tunables: dict[str, Value] = Field(default_factory=dict)
     lineage: Lineage = Lineage()
+    idea: str = Field("", description="what was changed and why, in the proposer's words; one or two sentences")
     answer: str = Field("", description="raw text of a model's reply; empty for a tuner")
-    prompt_digest: str | None = None
-    usage: Usage = Usage()
+    model: str | None = Field(None, description="name of the model that wrote it; None for a tuner")
+    prompt_digest: str | None = Field(None, description="of the `ModelRequest` that it answers")
+    dropped: tuple[str, ...] = Field((), description="parts of the brief that the token limit left no room for")
+    usage: Usage = Field(Usage(), description="of every call that went into it")
+    trouble: Trouble | None = Field(None, description="why this is no candidate; None where its language decides")
 
 
 class Candidate(Record):

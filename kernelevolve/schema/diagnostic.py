@@ -19,6 +19,21 @@ class ParseError(_Finding):
     kind: Literal["parse"] = "parse"
 
 
+class NoKernel(_Finding):
+    """A language model's answer that holds no kernel."""
+
+    kind: Literal["no_kernel"] = "no_kernel"
+    reason: Literal["no_reply", "refusal", "truncated", "empty", "prose", "malformed_edit"]
+
+
+class Duplicate(_Finding):
+    """The run has had this kernel before."""
+
+    kind: Literal["duplicate"] = "duplicate"
+    of: str = Field(description="digest of the candidate that came first")
+    by: Literal["source", "code"] = Field(description="what is equal: the normalised source, or what the compiler made")
+
+
 class CompileError(_Finding):
     """The compiler refused the source."""
 
@@ -162,6 +177,8 @@ class Uncaptured(_Finding):
 
 Diagnostic = Annotated[
     ParseError
+    | NoKernel
+    | Duplicate
     | CompileError
     | NumericDifference
     | LimitExceeded

@@ -21,6 +21,7 @@ from kernelevolve.schema import (
     Seed,
     Value,
 )
+from kernelevolve.testing.answering import answered
 from kernelevolve.testing.records import a_failed, a_hardware, a_passed, a_target
 
 
@@ -76,7 +77,7 @@ class Landscape:
         while True:
             while asked < evals and len(under_way) < workers:
                 plan = policy.ask()
-                proposal = proposer.propose(a_brief(asked, plan.change, plan.parents, self.seeds))
+                proposal = answered(proposer, a_brief(asked, plan.change, plan.parents, self.seeds))
                 if proposal is None:
                     break
                 under_way.append((asked, admitted(proposal)))

@@ -10,8 +10,10 @@
 from typing import ClassVar, get_args
 
 from kernelevolve.catalog import LANGUAGES
+from kernelevolve.llm.base import Client
 from kernelevolve.proposers.base import Proposer
 from kernelevolve.schema import Brief, Change, Parent, Proposal, Seed, Stage
+from kernelevolve.testing.answering import answered
 from kernelevolve.testing.landscape import a_brief, a_seed, admitted
 from kernelevolve.testing.records import a_failed, a_passed, a_triaged
 
@@ -35,6 +37,14 @@ class ProposerContract:
         """A proposer that has at least a dozen answers, and has been asked and told nothing."""
         raise NotImplementedError
 
+    def client(self) -> Client | None:
+        """Who answers the proposer's questions; None where it has none."""
+        return None
+
+    def propose(self, proposer: Proposer, brief: Brief) -> Proposal | None:
+        """A proposal, its questions answered on the way."""
+        return answered(proposer, brief, self.client())
+
     def brief(self, step: int, parent: Parent | None = None, change: Change | None = None) -> Brief:
         """A draft, or the first kind of change that the proposer can make to the parent."""
         if parent is None:
@@ -53,7 +63,7 @@ class ProposerContract:
         for step in range(count):
             passed = [o for o in told if o.evaluation.outcome == "passed"]
             parent = passed[-1] if passed and step % 2 and proposer.changes else None
-            proposal = proposer.propose(self.brief(step, parent))
+            proposal = self.propose(proposer, self.brief(step, parent))
             assert proposal is not None
             told.append(self.outcome(step, proposal))
             proposer.tell(told[-1])
@@ -61,13 +71,13 @@ class ProposerContract:
 
     def drafts(self, proposer: Proposer, count: int = _ENOUGH) -> list[Proposal]:
         """Drafts asked for in a row, none of them told."""
-        proposals = [proposer.propose(self.brief(step)) for step in range(count)]
+        proposals = [self.propose(proposer, self.brief(step)) for step in range(count)]
         return [proposal for proposal in proposals if proposal is not None]
 
     def test_a_proposal_names_its_author_and_its_brief(self) -> None:
         """The store links the three."""
         proposer, brief = self.make(), self.brief(0)
-        proposal = proposer.propose(brief)
+        proposal = self.propose(proposer, brief)
         assert proposal is not None
         assert (proposal.proposer, proposal.brief) == (proposer.name, brief.digest)
         assert proposal.language == brief.language
@@ -96,12 +106,12 @@ class ProposerContract:
         """For every kind of change that the proposer says it can make."""
         proposer = self.make()
         for step, change in enumerate(proposer.changes):
-            draft = proposer.propose(self.brief(2 * step))
+            draft = self.propose(proposer, self.brief(2 * step))
             assert draft is not None
             assert draft.lineage.parents == ()
             parent = Parent(candidate=admitted(draft), evaluation=a_passed(admitted(draft)))
             proposer.tell(parent)
-            changed = proposer.propose(self.brief(2 * step + 1, parent, change))
+            changed = self.propose(proposer, self.brief(2 * step + 1, parent, change))
             assert changed is not None
             assert changed.lineage.change in (change, "draft")
             assert changed.lineage.parents == (() if changed.lineage.change == "draft" else (parent.candidate.digest,))
@@ -110,7 +120,7 @@ class ProposerContract:
         """A failure at any stage is news, not an error."""
         proposer = self.make()
         for step, stage in enumerate(get_args(Stage)):
-            proposal = proposer.propose(self.brief(step))
+            proposal = self.propose(proposer, self.brief(step))
             assert proposal is not None
             candidate = admitted(proposal)
             proposer.tell(Parent(candidate=candidate, evaluation=a_failed(candidate, stage)))
@@ -120,7 +130,7 @@ class ProposerContract:
         proposer = self.make()
         codes = []
         for step in range(_ENOUGH):
-            proposal = proposer.propose(self.brief(step))
+            proposal = self.propose(proposer, self.brief(step))
             assert proposal is not None
             candidate = admitted(proposal)
             codes.append(candidate.code)

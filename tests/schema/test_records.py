@@ -14,10 +14,15 @@ from pydantic import ValidationError
 from kernelevolve import schema
 from kernelevolve.errors import TargetError
 from kernelevolve.schema import (
+    Ask,
+    Attempt,
     Bandwidth,
+    Bottleneck,
     Box,
     Brief,
+    Budgets,
     CalibrationJob,
+    CallFailed,
     Ceilings,
     Cheat,
     CompiledKernel,
@@ -27,7 +32,9 @@ from kernelevolve.schema import (
     DeviceFault,
     DeviceState,
     Document,
+    Duplicate,
     Estimate,
+    Exchange,
     Exploit,
     ExploitOutcome,
     Failed,
@@ -37,7 +44,10 @@ from kernelevolve.schema import (
     LimitExceeded,
     Lineage,
     Measurement,
+    ModelInfo,
+    ModelRequest,
     NoEstimate,
+    NoKernel,
     NumericDifference,
     Parent,
     ParseError,
@@ -49,12 +59,15 @@ from kernelevolve.schema import (
     Record,
     RedTeamReport,
     Refused,
+    Reply,
     Resources,
     Run,
     Seed,
     Step,
+    StopRules,
     TensorUse,
     Triage,
+    Trouble,
     Uncaptured,
     Unsettled,
     Usage,
@@ -87,6 +100,8 @@ CEILINGS = Ceilings(
 )
 DIAGNOSTICS = (
     ParseError(**SAID),
+    NoKernel(**SAID, reason="refusal"),
+    Duplicate(**SAID, of="d", by="source"),
     CompileError(**SAID, file="a.cpp", line=3),
     NumericDifference(
         **SAID, workload="w", output="y", wrong=1, total=9, pattern="tail", first_index=(1, 2), expected="1",
@@ -112,6 +127,7 @@ COMPILED = CompiledKernel(
     ),
     blocks_per_multiprocessor=2, occupancy=0.5, waves=None, tensors=(TensorUse(storage=0, bytes=4096),), code="d",
 )  # fmt: skip
+QUESTION = ModelRequest(step=1, model="m", system="s", prompt="p", max_output_tokens=100)
 PARENT = Parent(candidate=a_candidate(), evaluation=a_passed(diagnostics=DIAGNOSTICS))
 RECORDS: tuple[Record, ...] = (
     *DIAGNOSTICS,
@@ -143,6 +159,19 @@ RECORDS: tuple[Record, ...] = (
     Brief(
         step=1, target=a_target(), hardware=a_hardware(), language="cpp", change="repair", parents=(PARENT,),
         seeds=(Seed(name="s", language="cpp", files={"a.cpp": ""}),), documents=(Document(path="p", text="t"),),
+        bottleneck=Bottleneck(name="memory", message="98 % of the bandwidth"),
+        history=(Attempt(candidate="d", change="diff", label="l", outcome="passed", speedup=1.5),),
+    ),
+    ModelInfo(name="m", protocol="anthropic", input_usd_per_mtok=3.0, output_usd_per_mtok=15.0),
+    a_proposal(trouble=Trouble(reason="prose", detail="no code block"), dropped=("history",)),
+    a_run_spec(budgets=Budgets(usd=1.5), stop=StopRules(roofline=0.9)),
+    Ask(
+        number=1,
+        brief=Brief(step=1, target=a_target(), hardware=a_hardware(), language="cpp", change="draft"),
+        exchanges=(
+            Exchange(request=QUESTION, answer=CallFailed(reason="rate_limit", message="slow down")),
+            Exchange(request=QUESTION, answer=Reply(text="hello", stop="end", usage=Usage(input_tokens=3))),
+        ),
     ),
     Step(number=0, proposal=a_proposal(), evaluation=a_passed(), confirmations=(a_failed(purpose="confirm"),)),
     Run(spec=a_run_spec(), calibration=a_calibration(), steps=(Step(number=0, proposal=a_proposal()),)),

@@ -1,0 +1,1 @@
+"""Retrieval over the documents of `prompts/knowledge` and over what past runs learned."""
