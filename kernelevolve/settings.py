@@ -50,6 +50,9 @@ class Settings(BaseSettings):
         description="builds, ceilings, the timing lock",
     )
     targets: Path | None = Field(None, description="folder of the targets; None means ./targets, else the bundled ones")
+    prompts: Path | None = Field(
+        None, description="folder of prompts and knowledge; None means ./prompts, else the bundled one"
+    )
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 

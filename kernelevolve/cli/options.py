@@ -11,6 +11,7 @@ SettingsFile = Annotated[
     Option("--settings", help="Settings file (default: kernelevolve.toml here, if there is one)."),
 ]
 TargetsDir = Annotated[Path | None, Option("--targets", help="Folder of the targets.")]
+PromptsDir = Annotated[Path | None, Option("--prompts", help="Folder of the prompts and the knowledge.")]
 RegistryDir = Annotated[Path | None, Option("--registry", help="Folder of the certified kernels.")]
 RunsDir = Annotated[Path | None, Option("--runs", help="Folder of the run database and the reports.")]
 Threads = Annotated[int | None, Option("--threads", help="Threads that a kernel may use (default: all cores).")]
