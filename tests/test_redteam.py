@@ -15,7 +15,7 @@ CORPUS = Path(__file__).parent / "exploits"
 QUICK = (
     "semantics/zeros", "semantics/half_rows", "timing/kept_by_pointer", "timing/late_thread", "channel/early_exit",
     "channel/forged_answer", "invented/lazy_until_last", "invented/slow_singles",
-    "escape/network", "escape/child_process", "build/include_passwd", "clean/plain", "clean/threads_omp",
+    "escape/network", "escape/child_process", "compiling/include_passwd", "clean/plain", "clean/threads_omp",
     "clean/prepared",
 )  # fmt: skip
 """One of each kind, for every run of the tests."""

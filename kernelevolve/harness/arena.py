@@ -1,7 +1,9 @@
 """Inputs and right answers of a judge's workloads, in memory that candidates can't change."""
 
 import fcntl
+from functools import cache
 from random import SystemRandom
+from typing import Any
 
 import torch
 
@@ -23,6 +25,11 @@ _SEAL_FUTURE_WRITE = 0x10
 
 _CHUNK = 1 << 22
 
+_SAME_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+_TRIES = 8
+"""draws for two elements that differ"""
+
 
 class Arena:
     """Inputs and right answers of several workloads, made once and used for every candidate of this judge."""
@@ -41,6 +48,8 @@ class Arena:
         self._random = SystemRandom()
         self._generator = torch.Generator(access.torch_device).manual_seed(self._random.getrandbits(60))
         self._stale: set[tuple[int, int]] = set()
+        self._touched: set[tuple[int, int]] = set()
+        self._undo: list[tuple[Any, int, Any]] = []
         self._prints: list[list[list[int]]] | None = None
         if isinstance(self._block, HostBlock):
             seals = _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -104,8 +113,43 @@ class Arena:
                 here.scatter_(-1, where, spare.gather(-1, where))
         self._stale.update((workload, slot) for slot in range(layout.slots))
 
+    def touch(self, workload: int, slot: int) -> bool:
+        """Give one element of each varying floating input of a slot the value of another one, until `restore`.
+
+        Cheap enough to be done before every call. False where there is nothing to touch, or it lies on a device.
+        """
+        words = self._words(workload, slot)
+        for flat in words:
+            for _ in range(_TRIES):
+                here, there = self._random.randrange(len(flat)), self._random.randrange(len(flat))
+                if flat[here] != flat[there]:
+                    self._undo.append((flat, here, flat[here].copy()))
+                    flat[here] = flat[there]
+                    break
+        self._touched.add((workload, slot))
+        return bool(words)
+
+    def restore(self) -> None:
+        """Undo every touch."""
+        while self._undo:
+            flat, here, value = self._undo.pop()
+            flat[here] = value
+        self._touched.clear()
+
+    @cache  # noqa: B019  (an arena lives as long as its judge)
+    def _words(self, workload: int, slot: int) -> tuple[Any, ...]:
+        """The varying floating inputs of a slot as flat integers, without a copy."""
+        if not isinstance(self._block, HostBlock):
+            return ()
+        tensors = [self._inputs[workload][slot][a.name] for a in self.layout.workloads[workload].tensors(INPUT)]
+        floats = [t for t in tensors if t.is_floating_point() and t.numel() > 1]
+        return tuple(t.reshape(-1).view(_SAME_SIZE[t.element_size()]).numpy() for t in floats)
+
     def truth(self, workload: int, slot: int) -> tuple[Truth, ...]:
         """The right answer to the inputs of a slot as they are now."""
+        if (workload, slot) in self._touched:
+            layout = self.layout.workloads[workload]
+            return self._oracle.truths(self._inputs[workload][slot], layout.workload)
         if (workload, slot) in self._stale:
             self._stale.discard((workload, slot))
             self.truths[workload][slot] = self._oracle.truths(

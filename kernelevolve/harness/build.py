@@ -111,6 +111,15 @@ def findings_of(done: Finished, language: Language, work: Path, limits: Limits) 
                 limit=limits.memory_bytes,
             ),
         )
+    if "file size limit exceeded" in done.output.lower():
+        return (
+            LimitExceeded(
+                message=f"the compiler's output is larger than {limits.file_bytes >> 20} MiB",
+                advice="no large initialised arrays: fill tables at run time, or in `prepare`",
+                resource="file_size",
+                limit=limits.file_bytes,
+            ),
+        )
     return language.diagnose(done.output.replace(f"{work}/", ""))
 
 

@@ -13,6 +13,7 @@ from kernelevolve.errors import JudgeError
 from kernelevolve.harness.access import Access, access_to
 from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
+from kernelevolve.harness.changing import Changing
 from kernelevolve.harness.checking import check
 from kernelevolve.harness.device import Device
 from kernelevolve.harness.graphs import launch_bound, replayed
@@ -23,7 +24,7 @@ from kernelevolve.harness.programs import Program, candidate_program, module_pro
 from kernelevolve.harness.roofline import profile, roofline_us
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox
-from kernelevolve.harness.timing import Disturb, Side, Timing, Verify, measure
+from kernelevolve.harness.timing import Side, Timing, Verify, measure
 from kernelevolve.schema import (
     Calibration,
     CalibrationJob,
@@ -236,7 +237,7 @@ class _Case:
             try:
                 # The candidate may be slow on purpose where nothing is asked of it: the baselines' runner is ours.
                 round_trip_us = min(runner.round_trip(number), theirs.runner.round_trip(number))
-                timing = measure(mine, theirs, job.timing, rng, self._disturber(bench, runner, number))
+                timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number))
                 batches_agree(mine, timing, round_trip_us, workload.device)
                 if self._device.has_graphs and launch_bound(timing):
                     notes.append(replayed(mine, theirs, job.timing, rng, name))
@@ -265,28 +266,6 @@ class _Case:
             roofline_share=share,
             **timing.__dict__,
         )
-
-    def _disturber(self, bench: Bench, runner: Runner, workload: int) -> Disturb:
-        constants_due = bench.access.memory == "shared"  # once: every truth has to be worked out again
-
-        def disturb(slot: int) -> None:
-            nonlocal constants_due
-            if constants_due:
-                self._change_constants(bench, runner, workload)
-                constants_due = False
-            bench.arena.change(workload, slot)
-            for holder in (runner, bench.baselines):
-                holder.refresh(workload, slot)
-
-        return disturb
-
-    @staticmethod
-    def _change_constants(bench: Bench, runner: Runner, workload: int) -> None:
-        bench.arena.change_constants(workload)
-        if runner.has_prepare:
-            runner.resume()
-            runner.prepare(workload)
-            runner.stop()
 
     def _verifier(self, bench: Bench, number: int) -> Verify:
         return lambda runner, slot: bench.verify(runner, number, slot)

@@ -11,10 +11,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.statistics import interval, moved, verdict
-from kernelevolve.schema import TimingPlan, Unsettled, Verdict
+from kernelevolve.schema import Cheat, TimingPlan, Unsettled, Verdict
 
 FEWEST_PAIRS = 4
 """Pairs of turns before a candidate is given up as hopeless, however slow the machine."""
@@ -30,11 +31,29 @@ _UNGUESSED = random.SystemRandom()
 Verify = Callable[[Runner, int], None]
 """Compares the outputs of one slot; raises `RunnerFailed` where they are wrong."""
 
-Disturb = Callable[[int], None]
-"""Changes a part of one slot's inputs, and the truth with it."""
 
-DISTURBED = 0.25
-"""Share of the pairs of turns before which something is changed; before the second pair always."""
+class Inputs(Protocol):
+    """The inputs of the workload that is timed."""
+
+    def change(self, slot: int) -> None:
+        """Change a part of one slot, and the truth with it."""
+
+    def touch(self, slot: int) -> bool:
+        """Change a single element of one slot for now; False where that can't be done between two calls."""
+
+    def restore(self) -> None:
+        """Undo every touch."""
+
+
+CHANGED = 0.25
+"""Share of the pairs of turns before which something is changed, and whose calls each find their inputs touched;
+the second pair is always one."""
+
+RECURRING = 1.25
+"""Times as long as others that calls on touched inputs may take, beside the baseline."""
+
+SURE = 4
+"""Pairs of turns on touched inputs that all have to take longer."""
 
 
 @dataclass
@@ -59,10 +78,14 @@ class Side:
     """microseconds of the quickest batch of one, one for each turn"""
     batches: list[float] = field(default_factory=list)
     """the same of the larger batches"""
+    touched: Inputs | None = None
+    """inputs of which something is changed before every call, for now"""
 
     def call(self, slots: list[int]) -> float:
         """Poison, call, and the microseconds until it was back."""
         for slot in slots:
+            if self.touched is not None:
+                self.touched.touch(slot)
             self.runner.outputs.poison(self.workload, slot)
         took = self.runner.call(self.workload, slots, self.function, graph=self.graph)
         self.kernel_us += took
@@ -127,18 +150,21 @@ class Timing:
 
 
 def measure(
-    candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, disturb: Disturb | None = None
+    candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, inputs: Inputs | None = None
 ) -> Timing:
     """Take turns until the verdict is settled or the plan is used up.
 
     Where the baseline becomes slower or faster meanwhile and the candidate does not, all of it is measured once more.
     Raises `RunnerFailed` where that happens again, where noise hides the time, and where an answer is wrong.
-    Now and then `disturb` changes an input where it lies, and the next answer to it is verified: whatever was kept
-    from earlier calls, by address or by a glance at the content, is wrong then.
+    Now and then an input is changed where it lies, and the next answer to it is verified: whatever was kept from
+    earlier calls, by address or by a glance at the content, is wrong then. In the pair of turns after that every call
+    finds its inputs touched: whoever keeps answers by the whole of their inputs takes longer in those turns.
     """
     for _ in range(2):
-        timing = _take_turns(candidate, baseline, plan, rng, disturb)
+        turns = _Turns(candidate, baseline, plan, rng, inputs)
+        timing = turns.timing()
         if not moved(*zip(*usable(candidate.turns, baseline.turns), strict=True)):
+            turns.no_input_recurs()
             return timing
     raise RunnerFailed(
         Unsettled(
@@ -148,34 +174,86 @@ def measure(
     )
 
 
-def _take_turns(
-    candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, disturb: Disturb | None
-) -> Timing:
-    for side, other in ((candidate, baseline), (baseline, candidate)):
-        if other.runner is not side.runner:
-            other.runner.stop()
-        side.runner.resume()
-        side.size(plan.turn_us)
-    for seen in (candidate.turns, candidate.singles, candidate.batches, baseline.turns):
-        seen.clear()
-    deadline = time.monotonic() + plan.seconds
-    while True:
-        if disturb is not None and (len(candidate.turns) == 1 or rng.random() < DISTURBED):
-            _look_again(candidate, disturb, rng.randrange(candidate.slots))
-        first, second = (candidate, baseline) if len(candidate.turns) % 2 else (baseline, candidate)
-        seed = rng.getrandbits(32)  # the same inputs in the same order for both
-        first.turn(seed)
-        second.turn(seed)
-        late = time.monotonic() > deadline and len(candidate.turns) >= FEWEST_PAIRS
-        last = len(candidate.turns) >= plan.max_pairs
-        if last or ((late or len(candidate.turns) >= plan.min_pairs) and telling(candidate.turns, baseline.turns)):
-            timing = judge(candidate.turns, baseline.turns, plan)
-            if last or settled(timing, plan, late=late):
-                return timing
+class _Turns:
+    """Candidate and baseline by turns, which of them goes first by turns too."""
+
+    def __init__(
+        self, candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, inputs: Inputs | None
+    ) -> None:
+        self._candidate, self._baseline, self._plan, self._rng, self._inputs = candidate, baseline, plan, rng, inputs
+        self._fresh: list[bool] = []
+        """whether the calls of a pair of turns found their inputs touched"""
+        for side, other in ((candidate, baseline), (baseline, candidate)):
+            if other.runner is not side.runner:
+                other.runner.stop()
+            side.runner.resume()
+            side.size(plan.turn_us)
+        for seen in (candidate.turns, candidate.singles, candidate.batches, baseline.turns):
+            seen.clear()
+
+    def timing(self) -> Timing:
+        """Take turns until the verdict is settled, or the plan is used up."""
+        mine, theirs, plan = self._candidate.turns, self._baseline.turns, self._plan
+        deadline = time.monotonic() + plan.seconds
+        while True:
+            self._pair(fresh=len(mine) == 1 or self._rng.random() < CHANGED)
+            late = time.monotonic() > deadline and len(mine) >= FEWEST_PAIRS
+            last = len(mine) >= plan.max_pairs
+            if last or ((late or len(mine) >= plan.min_pairs) and telling(mine, theirs)):
+                timing = judge(mine, theirs, plan)
+                if last or settled(timing, plan, late=late):
+                    return timing
+
+    def no_input_recurs(self) -> None:
+        """Raises `RunnerFailed` where calls take longer on inputs that were never there before.
+
+        One slow turn is noise: it is looked at again, and has to be slow each time.
+        """
+        usual = self._ratios(fresh=False)
+        if not usual or not any(self._fresh):
+            return
+        limit = RECURRING * statistics.median(usual)
+        while all(ratio > limit for ratio in self._ratios(fresh=True)):
+            if len(self._ratios(fresh=True)) >= SURE:
+                raise RunnerFailed(
+                    Cheat(
+                        message="calls take longer on inputs that they have not seen before: "
+                        f"{min(self._ratios(fresh=True)) / statistics.median(usual):.2f} times as long",
+                        advice="do the work of each call in that call: keep no answers from earlier ones",
+                        name="answers kept by input",
+                        workload=self._candidate.runner.name(self._candidate.workload),
+                    )
+                )
+            self._pair(fresh=True)
+
+    def _pair(self, *, fresh: bool) -> None:
+        sides, inputs = (self._candidate, self._baseline), self._inputs
+        touched = False
+        if fresh and inputs is not None:
+            slot = self._rng.randrange(self._candidate.slots)
+            _look_again(self._candidate, inputs, slot)
+            touched = inputs.touch(slot)
+        self._fresh.append(touched)
+        for side in sides:
+            side.touched = inputs if touched else None
+        try:
+            seed = self._rng.getrandbits(32)  # the same inputs in the same order for both
+            for side in sides if len(self._fresh) % 2 == 0 else reversed(sides):
+                side.turn(seed)
+        finally:
+            for side in sides:
+                side.touched = None
+            if touched and inputs is not None:
+                inputs.restore()
+
+    def _ratios(self, *, fresh: bool) -> list[float]:
+        """Candidate's time over the baseline's, of the pairs of turns that are `fresh` or not."""
+        pairs = zip(self._candidate.turns, self._baseline.turns, self._fresh, strict=True)
+        return [c / b for c, b, this in pairs if this == fresh and c > 0 and b > 0]
 
 
-def _look_again(side: Side, disturb: Disturb, slot: int) -> None:
-    disturb(slot)
+def _look_again(side: Side, inputs: Inputs, slot: int) -> None:
+    inputs.change(slot)
     side.runner.resume()
     side.call([slot])
     if side.verify is not None:
