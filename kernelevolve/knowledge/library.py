@@ -1,0 +1,160 @@
+"""The documents, and which of them fit a situation: first the lines of the index are ranked, then texts are read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelevolve.errors import UsageError
+from kernelevolve.knowledge.index import ANY, IndexLine, read_index
+from kernelevolve.knowledge.query import Query
+from kernelevolve.knowledge.words import words
+from kernelevolve.prompts import Prompts, Shelf
+from kernelevolve.schema import Document, Record
+
+LEARNED = "learned/"
+"""What the paths of documents begin with that come from the folder of skills."""
+
+_GENERAL = frozenset({ANY, "cpu", "gpu", "x86", "nvidia", "amd"})
+"""Tags that say little about the hardware: a document for an architecture is worth more there."""
+
+_OPERATION, _BOTTLENECK, _ARCHITECTURE, _LANGUAGE, _WORDS = 3.0, 2.0, 1.0, 0.5, 2.0
+"""What a fit is worth. A document about this very operation comes before one about its bottleneck, and both before
+one that only shares words; words decide among equals."""
+
+_CLOSE = 0.5
+"""share of the best line's score by words at which a document about other operations counts as related"""
+
+
+class Match(Record):
+    """A line of the index, and how well it fits."""
+
+    line: IndexLine
+    score: float
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class Library:
+    """The knowledge hierarchy and, where a folder of skills was named, what past runs left there."""
+
+    shelves: tuple[Shelf, ...]
+    lines: tuple[IndexLine, ...]
+
+    @classmethod
+    def load(cls, prompts: Prompts, skills: Path | None = None) -> "Library":
+        """Read the indexes; a folder of skills that isn't there yet is empty.
+
+        Raises `UsageError` for an index that is missing, ill-formed, or at odds with the documents.
+        """
+        shelves = [prompts.shelf]
+        if skills is not None and skills.is_dir() and any(skills.glob("*.md")):
+            shelves.append(Shelf(skills, LEARNED))
+        lines = tuple(
+            line.model_copy(update={"path": shelf.prefix + line.path})
+            for shelf in shelves
+            for line in read_index(shelf)
+        )
+        if not any(line.path == Prompts.contract for line in lines):
+            raise UsageError(
+                f"{prompts.knowledge} has no {Prompts.contract}",
+                remedy="every brief carries it: write what a candidate may and may not do",
+            )
+        return cls(tuple(shelves), lines)
+
+    def document(self, path: str) -> Document:
+        """A document by its path. Raises `UsageError`."""
+        line = next((line for line in self.lines if line.path == path), None)
+        if line is None:
+            raise UsageError(f"there is no document {path}", remedy="kernelevolve knowledge list shows what there is")
+        shelf = next(s for s in reversed(self.shelves) if path.startswith(s.prefix))
+        return Document(path=path, title=line.title, text=shelf.read(path.removeprefix(shelf.prefix)))
+
+    def find(self, query: Query) -> tuple[Match, ...]:
+        """The lines that fit, the best first; what is always included comes before all others.
+
+        Lines for other hardware or another language never fit. Raises `UsageError` for a language without a page.
+        """
+        fitting = [line for line in self.lines if _admissible(line, query)]
+        if not fitting:
+            return ()
+        always = self._always(query)
+        by_words = _by_words(fitting, query)
+        scored = [
+            Match(line=line, score=round(_score(line, query, share), 6), always=line.path in always)
+            for line, share in zip(fitting, by_words, strict=True)
+            if line.path in always or _related(line, query, share)
+        ]
+        rank = {path: number for number, path in enumerate(always)}
+        return tuple(sorted(scored, key=lambda m: (rank.get(m.line.path, len(rank)), -m.score, m.line.path)))
+
+    def retrieve(self, query: Query) -> tuple[Document, ...]:
+        """The documents for a brief, the most useful first, within the query's limits.
+
+        What is always included is never left out; of the others, one that is too long makes room for the next.
+        """
+        return tuple(self._within(query, self.find(query)))
+
+    def _always(self, query: Query) -> tuple[str, ...]:
+        """The contract and the language's page: without them a kernel doesn't even build."""
+        if query.language is None:
+            return ()
+        page = Prompts.language_page(query.language)
+        if not any(line.path == page for line in self.lines):
+            raise UsageError(
+                f"there is no page about the language {query.language} in {self.shelves[0].folder}",
+                remedy=f"write {page} and its line in index.md",
+            )
+        return (page, Prompts.contract)
+
+    def _within(self, query: Query, matches: Sequence[Match]) -> Iterator[Document]:
+        documents, characters = query.documents, query.characters
+        for match in matches:
+            if not match.always and not documents:
+                return
+            document = self.document(match.line.path)
+            if not match.always and len(document.text) > characters:
+                continue
+            documents -= not match.always
+            characters -= len(document.text)
+            yield document
+
+
+def _admissible(line: IndexLine, query: Query) -> bool:
+    tags = query.platform
+    return (
+        (tags is None or ANY in line.hardware or not tags.isdisjoint(line.hardware))
+        and (query.language is None or ANY in line.languages or query.language in line.languages)
+        and (query.skills or not line.path.startswith((f"{Prompts.skills}/", LEARNED)))
+    )
+
+
+def _related(line: IndexLine, query: Query, by_words: float) -> bool:
+    """Whether the document is about this operation, about any, or near it by its words."""
+    return ANY in line.operations or _names_operation(line, query) or by_words >= _CLOSE
+
+
+def _names_operation(line: IndexLine, query: Query) -> bool:
+    asked = set(words(f"{query.target} {query.summary}"))
+    return query.target in line.operations or any(asked.issuperset(words(tag)) for tag in line.operations if tag != ANY)
+
+
+def _score(line: IndexLine, query: Query, by_words: float) -> float:
+    tags = query.platform or frozenset()
+    return (
+        _OPERATION * _names_operation(line, query)
+        + _BOTTLENECK * (query.bottleneck in line.bottlenecks)
+        + _ARCHITECTURE * bool((tags - _GENERAL) & set(line.hardware))
+        + _LANGUAGE * (query.language is not None and query.language in line.languages)
+        + _WORDS * by_words
+    )
+
+
+def _by_words(lines: Sequence[IndexLine], query: Query) -> list[float]:
+    """How well each line's words fit (BM25, Robertson and Zaragoza 2009), as a share of the best one's, 0 to 1."""
+    from rank_bm25 import BM25Okapi  # imports numpy
+
+    text = " ".join((query.target, query.summary, query.bottleneck, query.change or ""))
+    # Okapi's weight of a word that most lines have is zero or less; the class puts a small one in its place.
+    scores = [max(0.0, float(s)) for s in BM25Okapi([line.terms for line in lines]).get_scores(words(text))]
+    best = max(scores)
+    return [score / best if best > 0 else 0.0 for score in scores]
