@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.statistics import PLACEMENT, Interval, verdict
 from kernelevolve.harness.timing import Side, Timing, judge, measure, settled
-from kernelevolve.schema import TimingPlan, Unsettled
+from kernelevolve.schema import Cheat, TimingPlan, Unsettled
 
 # --- when it is enough ---
 
@@ -115,6 +115,9 @@ class ReplayedRunner:
         assert poisoned == list(slots), "every output holds poison before it is written"
         self.batches.append(list(slots))
         return self._round_trip + len(slots) * self._call(len(self.batches))
+
+    def name(self, _workload: int) -> str:
+        return "w"
 
     def stop(self) -> None:
         self.running = False
@@ -273,6 +276,53 @@ def test_the_batch_that_counts_is_one_that_was_checked() -> None:
     batches = [b for b in runner.batches[-2 * side.repeats :] if len(b) > 1]
     quickest = min(batches, key=lambda batch: took[tuple(batch)])
     assert quickest in looked_at
+
+
+class WatchedInputs:
+    """Knows which slots hold something that was never there before, as a kernel that keeps answers would."""
+
+    def __init__(self, possible: bool = True) -> None:
+        self.possible, self.touched, self.changed = possible, set[int](), list[int]()
+
+    def change(self, slot: int) -> None:
+        self.changed.append(slot)
+
+    def touch(self, slot: int) -> bool:
+        self.touched.add(slot)
+        return self.possible
+
+    def restore(self) -> None:
+        self.touched.clear()
+
+
+def with_inputs(inputs: WatchedInputs, us: Callable[[], float]) -> Timing:
+    mine, theirs = ReplayedRunner(lambda _: us()), ReplayedRunner(lambda _: 200.0)
+    return measure(a_side(mine), a_side(theirs), TimingPlan(), random.Random(1), inputs)
+
+
+def test_a_kernel_that_keeps_answers_by_the_whole_input_is_found_out() -> None:
+    inputs = WatchedInputs()
+    with pytest.raises(RunnerFailed) as caught:
+        with_inputs(inputs, lambda: 100.0 if inputs.touched else 20.0)
+    assert isinstance(caught.value.diagnostics[0], Cheat)
+    assert "not seen before" in caught.value.diagnostics[0].message
+    assert not inputs.touched, "the inputs are what they were"
+
+
+def test_one_slow_turn_on_fresh_inputs_accuses_nobody() -> None:
+    inputs, seen = WatchedInputs(), []
+
+    def noisy() -> float:
+        seen.append(bool(inputs.touched))
+        return 300.0 if inputs.touched and sum(seen) < 30 else 100.0
+
+    assert with_inputs(inputs, noisy).verdict == "faster"
+    assert inputs.changed
+
+
+def test_where_nothing_can_be_touched_nothing_is_concluded_from_it() -> None:
+    inputs = WatchedInputs(possible=False)
+    assert with_inputs(inputs, lambda: 100.0 if inputs.touched else 20.0).verdict == "faster"
 
 
 @pytest.mark.parametrize("us", [0.2, 3.0, 70.0, 5000.0, 1e6])
