@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from kernelevolve.schema.normal import normalised
 from kernelevolve.schema.record import Record, digest_of
 
 Value = int | str
@@ -79,3 +80,8 @@ class Candidate(Record):
     def code(self) -> str:
         """Digest of what gets built: two candidates with the same code are the same kernel."""
         return digest_of("code", self.language, self.files, self.entry, self.tunables)
+
+    @cached_property
+    def normal(self) -> str:
+        """Digest of what a compiler sees of it: candidates that differ in comments and blank space alone share it."""
+        return digest_of("normal", self.language, normalised(self.files), self.entry, self.tunables)

@@ -1,20 +1,66 @@
-"""Records as JSON objects by digest. What many share (sources, target, hardware) is an object of its own."""
+"""Records as JSON objects by digest. What many share (sources, target, documents) is an object of its own."""
 
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from kernelevolve.schema import Candidate, Evaluation, Proposal, Record, RunSpec, evaluation_adapter
+from kernelevolve.schema import (
+    Answer,
+    Brief,
+    Candidate,
+    Document,
+    Evaluation,
+    Exchange,
+    Hardware,
+    ModelRequest,
+    Parent,
+    Proposal,
+    Record,
+    Reply,
+    RunSpec,
+    Seed,
+    Target,
+    answer_adapter,
+    evaluation_adapter,
+)
 
 R = TypeVar("R", bound=Record)
-Fetch = Callable[[str], bytes]
-"""Bytes of a digest."""
+Tree = dict[str, Any]
+"""A JSON object."""
 
-_PARTS: Mapping[type[Record], tuple[str, ...]] = {RunSpec: ("target", "hardware")}
-"""Fields that hold a record which is stored apart."""
+_RECORDS: Mapping[type[Record], Mapping[str, type[Record]]] = {
+    RunSpec: {"target": Target, "hardware": Hardware},
+    Brief: {"target": Target, "hardware": Hardware, "parents": Parent, "seeds": Seed, "documents": Document},
+    Parent: {"candidate": Candidate},
+    Exchange: {"request": ModelRequest},
+}
+"""Fields that hold a record, or several, each of which is stored apart: many briefs share them."""
+
+_TEXTS: Mapping[type[Record], tuple[str, ...]] = {
+    Candidate: ("files",),
+    Proposal: ("files", "answer"),
+    Seed: ("files",),
+    ModelRequest: ("system", "prompt"),
+    Reply: ("text",),
+}
+"""Fields that hold a text, or texts by name, each of which is stored apart: members of a family share all their
+sources, and a proposal has the text of the reply that it was read from. An empty text stays where it is."""
+
+
+class Source(Protocol):
+    """Whoever has the objects."""
+
+    def fetch(self, digest: str) -> bytes:
+        """The bytes of a digest."""
+
+    def record(self, kind: type[R], digest: str) -> R:
+        """The record of a digest."""
+
+    def evaluation(self, digest: str) -> Evaluation:
+        """The evaluation of a digest."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +94,77 @@ def decompress(digest: str, data: bytes) -> bytes:
 
 def pack(record: Record) -> Packed:
     """A record taken apart."""
-    objects: dict[str, bytes] = {}
+    packer = _Packer()
+    return Packed(packer.record(record), packer.objects)
 
-    def keep(data: bytes) -> str:
+
+class _Packer:
+    """Takes records apart, and keeps the parts."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def record(self, record: Record) -> str:
+        return self._keep(_to_json(self._tree(record)))
+
+    def _tree(self, record: Record) -> Tree:
+        tree: Tree = record.model_dump(mode="json")
+        for name in _RECORDS.get(type(record), ()):
+            held = getattr(record, name)
+            tree[name] = [self.record(one) for one in held] if isinstance(held, tuple) else self.record(held)
+        for name in _TEXTS.get(type(record), ()):
+            held = getattr(record, name)
+            if isinstance(held, str):
+                tree[name] = held and self._keep(held.encode())
+            else:
+                tree[name] = {path: self._keep(text.encode()) for path, text in held.items()}
+        if isinstance(record, Parent):
+            tree["evaluation"] = self.record(record.evaluation)
+        if isinstance(record, Exchange):
+            tree["answer"] = self._tree(record.answer)
+        return tree
+
+    def _keep(self, data: bytes) -> str:
         digest = digest_of_bytes(data)
-        objects[digest] = data
+        self.objects[digest] = data
         return digest
 
-    tree = record.model_dump(mode="json")
-    for name in _PARTS.get(type(record), ()):
-        tree[name] = keep(_to_json(tree[name]))
-    # Members of a family differ in a few numbers and share all their sources.
-    if isinstance(record, Proposal | Candidate):
-        tree["files"] = {path: keep(text.encode()) for path, text in record.files.items()}
-    return Packed(keep(_to_json(tree)), objects)
 
-
-def unpack(kind: type[R], digest: str, fetch: Fetch) -> R:
+def unpack(kind: type[R], digest: str, source: Source) -> R:
     """A record put together again. Raises `ValueError` where it doesn't fit its class any more."""
-    tree = json.loads(fetch(digest))
-    for name in _PARTS.get(kind, ()):
-        tree[name] = json.loads(fetch(tree[name]))
-    if kind in (Proposal, Candidate):
-        tree["files"] = {path: fetch(source).decode() for path, source in tree["files"].items()}
-    return kind.model_validate(tree)
+    return kind.model_validate(_whole(kind, json.loads(source.fetch(digest)), source))
 
 
-def unpack_evaluation(digest: str, fetch: Fetch) -> Evaluation:
+def unpack_evaluation(digest: str, source: Source) -> Evaluation:
     """The same for an evaluation, passed or failed."""
-    return evaluation_adapter.validate_json(fetch(digest))
+    return evaluation_adapter.validate_json(source.fetch(digest))
+
+
+def unpack_answer(digest: str, source: Source) -> Answer:
+    """The same for what was answered to a question."""
+    return answer_adapter.validate_python(_whole_answer(json.loads(source.fetch(digest)), source))
+
+
+def _whole_answer(tree: Tree, source: Source) -> Tree:
+    return _whole(Reply, tree, source) if tree["outcome"] == "replied" else tree
+
+
+def _whole(kind: type[Record], tree: Tree, source: Source) -> Tree:
+    for name, held in _RECORDS.get(kind, {}).items():
+        digests = tree[name]
+        found = [source.record(held, one) for one in digests] if isinstance(digests, list) else None
+        tree[name] = source.record(held, digests) if found is None else found
+    for name in _TEXTS.get(kind, ()):
+        digests = tree[name]
+        if isinstance(digests, str):
+            tree[name] = digests and source.fetch(digests).decode()
+        else:
+            tree[name] = {path: source.fetch(text).decode() for path, text in digests.items()}
+    if kind is Parent:
+        tree["evaluation"] = source.evaluation(tree["evaluation"])
+    if kind is Exchange:
+        tree["answer"] = _whole_answer(tree["answer"], source)
+    return tree
 
 
 def _to_json(tree: object) -> bytes:

@@ -1,13 +1,18 @@
 """The questions that the store asks its tables."""
 
-from sqlalchemy import Executable, func, select
+from sqlalchemy import Executable, func, or_, select
 
 from kernelevolve.schema import Purpose
 from kernelevolve.store.tables import (
+    AnswerRow,
+    ArrivalRow,
+    AskRow,
     CalibrationRow,
     CandidateRow,
     EvaluationRow,
     EventRow,
+    ExchangeRow,
+    QuestionRow,
     RunRow,
     StatisticRow,
     StepRow,
@@ -54,15 +59,49 @@ def statistics(run: str) -> Executable:
     return rows.order_by(StatisticRow.number, StatisticRow.name)
 
 
-def same_code(target_digest: str, hardware_key: str, code: str, threads: int | None) -> Executable:
+def asks(run: str) -> Executable:
+    """Number and object of each brief, in order."""
+    return select(AskRow.number, AskRow.brief).where(AskRow.run == run).order_by(AskRow.number)
+
+
+def exchanges(run: str) -> Executable:
+    """Number and object of each exchange, by step and attempt."""
+    rows = select(ExchangeRow.number, ExchangeRow.record).where(ExchangeRow.run == run)
+    return rows.order_by(ExchangeRow.number, ExchangeRow.attempt)
+
+
+def arrivals(run: str) -> Executable:
+    """Kind, number, attempt and object of the evaluation of each arrival, in order."""
+    rows = select(ArrivalRow.kind, ArrivalRow.number, ArrivalRow.attempt, EvaluationRow.record)
+    joined = rows.outerjoin(EvaluationRow, EvaluationRow.id == ArrivalRow.evaluation)
+    return joined.where(ArrivalRow.run == run).order_by(ArrivalRow.id)
+
+
+def questions(run: str) -> Executable:
+    """Number, attempt, object, and whether it is answered or closed, of each question, by step and attempt."""
+    rows = select(
+        QuestionRow.number,
+        QuestionRow.attempt,
+        QuestionRow.record,
+        AnswerRow.record.label("answer"),
+        ExchangeRow.record.label("exchange"),
+    )
+    for other in (AnswerRow, ExchangeRow):
+        same = (other.run == QuestionRow.run) & (other.number == QuestionRow.number)
+        rows = rows.outerjoin(other, same & (other.attempt == QuestionRow.attempt))
+    return rows.where(QuestionRow.run == run).order_by(QuestionRow.number, QuestionRow.attempt)
+
+
+def same_code(target_digest: str, hardware_key: str, code: str, normal: str | None, threads: int | None) -> Executable:
     """Object of the latest search evaluation of the same code, on the same target and hardware."""
+    same = CandidateRow.code == code
     rows = (
         select(EvaluationRow.record)
         .join(StepRow, (StepRow.run == EvaluationRow.run) & (StepRow.number == EvaluationRow.number))
         .join(CandidateRow, CandidateRow.digest == StepRow.candidate)
         .join(RunRow, RunRow.name == StepRow.run)
         .where(
-            CandidateRow.code == code,
+            same if normal is None else or_(same, CandidateRow.normal == normal),
             RunRow.target_digest == target_digest,
             RunRow.hardware_key == hardware_key,
             EvaluationRow.purpose == "search",

@@ -5,45 +5,45 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, select
-from sqlalchemy.dialects import sqlite
 
 from kernelevolve.errors import StoreError
 from kernelevolve.schema import (
+    Answer,
+    Ask,
+    Brief,
     Calibration,
     Candidate,
     Evaluation,
     Event,
-    Failed,
-    Passed,
+    Exchange,
+    ModelRequest,
     Proposal,
     Purpose,
-    Record,
     Run,
     RunSpec,
     Step,
 )
-from kernelevolve.store import queries
-from kernelevolve.store.base import RunSummary, Statistic, UnknownRunError
+from kernelevolve.store import mailbox, queries, rows
+from kernelevolve.store.base import (
+    Answered,
+    Arrival,
+    Asked,
+    Declined,
+    Judged,
+    RunSummary,
+    Statistic,
+    UnknownRunError,
+)
 from kernelevolve.store.engine import make_engine, reading, writing
 from kernelevolve.store.faults import translated
-from kernelevolve.store.objects import compress, digest_of_bytes, pack
+from kernelevolve.store.objects import digest_of_bytes
 from kernelevolve.store.reader import Reader
-from kernelevolve.store.tables import (
-    CalibrationRow,
-    CandidateRow,
-    EvaluationRow,
-    EventRow,
-    ObjectRow,
-    RunRow,
-    StatisticRow,
-    StepRow,
-)
+from kernelevolve.store.tables import CalibrationRow, EventRow, RunRow, StatisticRow
 from kernelevolve.store.upgrade import upgrade
 
 
@@ -95,45 +95,39 @@ class SqlStore:
                 "policy": spec.policy,
                 "evals": spec.evals,
                 "threads": spec.threads,
-                "record": _keep(connection, spec),
+                "record": rows.keep(connection, spec),
             }
             connection.execute(insert(RunRow).values(row))
+
+    def add_ask(self, run: str, number: int, brief: Brief) -> None:
+        """See `Store`."""
+        with self._writing(run) as connection:
+            rows.add_ask(connection, run, number, brief)
+
+    def add_decline(self, run: str, number: int) -> None:
+        """See `Store`."""
+        with self._writing(run) as connection:
+            rows.add_arrival(connection, run, "declined", number)
+
+    def add_exchange(self, run: str, number: int, exchange: Exchange) -> None:
+        """See `Store`."""
+        with self._writing(run) as connection:
+            rows.add_exchange(connection, run, number, exchange)
 
     def add_proposal(self, run: str, number: int, proposal: Proposal, candidate: Candidate | None) -> None:
         """See `Store`."""
         with self._writing(run) as connection:
-            if candidate is not None:
-                _keep_candidate(connection, candidate)
-            row = {
-                "run": run,
-                "number": number,
-                "created_at": _now(),
-                "proposer": proposal.proposer,
-                "change": proposal.lineage.change,
-                "proposal": _keep(connection, proposal),
-                "candidate": candidate.digest if candidate else None,
-            }
-            connection.execute(insert(StepRow).values(row))
+            rows.add_proposal(connection, run, number, proposal, candidate)
 
     def add_evaluation(self, run: str, number: int, evaluation: Evaluation) -> None:
         """See `Store`."""
         with self._writing(run) as connection:
-            row = {
-                "run": run,
-                "number": number,
-                "created_at": _now(),
-                "purpose": evaluation.purpose,
-                "outcome": evaluation.outcome,
-                "stage": evaluation.stage if isinstance(evaluation, Failed) else None,
-                "fitness": evaluation.fitness if isinstance(evaluation, Passed) else None,
-                "record": _keep(connection, evaluation),
-            }
-            connection.execute(insert(EvaluationRow).values(row))
+            rows.add_evaluation(connection, run, number, evaluation)
 
     def add_calibration(self, run: str, calibration: Calibration) -> None:
         """See `Store`."""
         with self._writing(run) as connection:
-            row = {"run": run, "created_at": _now(), "record": _keep(connection, calibration)}
+            row = {"run": run, "created_at": rows.now(), "record": rows.keep(connection, calibration)}
             connection.execute(insert(CalibrationRow).values(row))
 
     def add_event(self, run: str, event: Event) -> None:
@@ -150,10 +144,10 @@ class SqlStore:
                     f"statistic {name!r} of step {number} of {run} is {value}",
                     remedy="have the policy leave out a statistic that has no value yet",
                 )
-        rows = [{"run": run, "number": number, "name": name, "value": value} for name, value in values.items()]
+        found = [{"run": run, "number": number, "name": name, "value": value} for name, value in values.items()]
         with self._writing(run) as connection:
-            if rows:
-                connection.execute(insert(StatisticRow), rows)
+            if found:
+                connection.execute(insert(StatisticRow), found)
 
     def run(self, name: str) -> Run:
         """See `Store`."""
@@ -169,18 +163,36 @@ class SqlStore:
                 ),
             )
 
+    def asks(self, run: str) -> tuple[Ask, ...]:
+        """See `Store`."""
+        with self._reading(run) as connection:
+            reader = Reader(connection, self._path)
+            said: dict[int, list[Exchange]] = defaultdict(list)
+            for row in connection.execute(queries.exchanges(run)):
+                said[row.number].append(reader.record(Exchange, row.record))
+            return tuple(
+                Ask(number=row.number, brief=reader.record(Brief, row.brief), exchanges=tuple(said[row.number]))
+                for row in connection.execute(queries.asks(run))
+            )
+
+    def arrivals(self, run: str) -> tuple[Arrival, ...]:
+        """See `Store`."""
+        with self._reading(run) as connection:
+            reader = Reader(connection, self._path)
+            return tuple(_arrival(row, reader) for row in connection.execute(queries.arrivals(run)).mappings())
+
     def evaluations(self, run: str, purpose: Purpose) -> tuple[Evaluation, ...]:
         """See `Store`."""
         with self._reading(run) as connection:
             reader = Reader(connection, self._path)
-            rows = connection.execute(queries.evaluations(run, purpose))
-            return tuple(reader.evaluation(row.record) for row in rows)
+            found = connection.execute(queries.evaluations(run, purpose))
+            return tuple(reader.evaluation(row.record) for row in found)
 
     def statistics(self, run: str) -> tuple[Statistic, ...]:
         """See `Store`."""
         with self._reading(run) as connection:
-            rows = connection.execute(queries.statistics(run)).mappings()
-            return tuple(Statistic.model_validate(dict(row)) for row in rows)
+            found = connection.execute(queries.statistics(run)).mappings()
+            return tuple(Statistic.model_validate(dict(row)) for row in found)
 
     def specs(self) -> tuple[RunSpec, ...]:
         """See `Store`."""
@@ -191,23 +203,56 @@ class SqlStore:
     def summaries(self) -> tuple[RunSummary, ...]:
         """See `Store`."""
         with self._reading() as connection:
-            rows = connection.execute(queries.summaries()).mappings()
-            return tuple(RunSummary.model_validate(dict(row)) for row in rows)
+            found = connection.execute(queries.summaries()).mappings()
+            return tuple(RunSummary.model_validate(dict(row)) for row in found)
 
     def find_evaluation(
-        self, target_digest: str, hardware_key: str, code_digest: str, *, threads: int | None = None
+        self,
+        target_digest: str,
+        hardware_key: str,
+        code_digest: str,
+        *,
+        normal: str | None = None,
+        threads: int | None = None,
     ) -> Evaluation | None:
         """See `Store`."""
         with self._reading() as connection:
-            found = queries.same_code(target_digest, hardware_key, code_digest, threads)
+            found = queries.same_code(target_digest, hardware_key, code_digest, normal, threads)
             digest = connection.execute(found).scalar_one_or_none()
             return Reader(connection, self._path).evaluation(digest) if digest else None
+
+    def add_question(self, run: str, request: ModelRequest) -> None:
+        """See `Store`."""
+        with self._writing(run) as connection:
+            mailbox.add_question(connection, run, request)
+
+    def open_questions(self, run: str) -> tuple[ModelRequest, ...]:
+        """See `Store`."""
+        with self._reading(run) as connection:
+            reader = Reader(connection, self._path)
+            found = connection.execute(queries.questions(run))
+            return tuple(
+                reader.record(ModelRequest, row.record) for row in found if row.answer is None and row.exchange is None
+            )
+
+    def add_answer(self, run: str, step: int, attempt: int, answer: Answer) -> None:
+        """See `Store`."""
+        with self._writing(run) as connection:
+            mailbox.add_answer(connection, run, step, attempt, answer)
+
+    def find_answer(self, run: str, step: int, attempt: int) -> Answer | None:
+        """See `Store`."""
+        with self._reading(run) as connection:
+            found = mailbox.find(connection, run, step, attempt)
+            if found is None or found["answer"] is None:
+                return None
+            return Reader(connection, self._path).answer(found["answer"])
 
     def put_object(self, data: bytes) -> str:
         """See `Store`."""
         digest = digest_of_bytes(data)
         with self._writing() as connection:
-            _keep_objects(connection, {digest: data})
+            rows.keep_objects(connection, {digest: data})
         return digest
 
     def get_object(self, digest: str) -> bytes:
@@ -255,27 +300,13 @@ def _steps(connection: Connection, reader: Reader, run: str) -> tuple[Step, ...]
     return tuple(step(row) for row in connection.execute(queries.steps(run)).mappings())
 
 
-def _keep(connection: Connection, record: Record) -> str:
-    packed = pack(record)
-    _keep_objects(connection, packed.objects)
-    return packed.digest
-
-
-def _keep_candidate(connection: Connection, candidate: Candidate) -> None:
-    row = {
-        "digest": candidate.digest,
-        "code": candidate.code,
-        "family": candidate.family,
-        "language": candidate.language,
-        "record": _keep(connection, candidate),
-    }
-    connection.execute(sqlite.insert(CandidateRow).values(row).on_conflict_do_nothing())
-
-
-def _keep_objects(connection: Connection, objects: Mapping[str, bytes]) -> None:
-    rows = [{"digest": digest, "data": compress(data)} for digest, data in objects.items()]
-    connection.execute(sqlite.insert(ObjectRow).on_conflict_do_nothing(), rows)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _arrival(row: RowMapping, reader: Reader) -> Arrival:
+    match row["kind"]:
+        case "asked":
+            return Asked(number=row["number"])
+        case "declined":
+            return Declined(number=row["number"])
+        case "answered":
+            return Answered(number=row["number"], attempt=row["attempt"])
+        case _:
+            return Judged(number=row["number"], evaluation=reader.evaluation(row["record"]))

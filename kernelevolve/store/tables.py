@@ -66,6 +66,9 @@ class CandidateRow(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     code: Mapped[str] = mapped_column(index=True)
     family: Mapped[str]
+    normal: Mapped[str | None] = mapped_column(
+        index=True, doc="None where it was stored before duplicates were looked for"
+    )
     language: Mapped[str]
     record: Mapped[str] = mapped_column(ForeignKey(OBJECT))
 
@@ -140,3 +143,75 @@ class StatisticRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float] = mapped_column(Double)
+
+
+class AskRow(Base):
+    """The brief of a step, kept before anybody is asked."""
+
+    __tablename__ = "asks"
+
+    run: Mapped[str] = mapped_column(ForeignKey(RUN), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[str]
+    change: Mapped[str]
+    brief: Mapped[str] = mapped_column(ForeignKey(OBJECT))
+
+
+class ExchangeRow(Base):
+    """A question to a model with its answer (`Exchange`), kept before it is read."""
+
+    __tablename__ = "exchanges"
+    __table_args__ = (ForeignKeyConstraint(["run", "number"], ["asks.run", "asks.number"]),)
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[str]
+    model: Mapped[str]
+    outcome: Mapped[str]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    cost_usd: Mapped[float | None] = mapped_column(Double, doc="None where the price isn't known")
+    record: Mapped[str] = mapped_column(ForeignKey(OBJECT))
+
+
+class QuestionRow(Base):
+    """A question that waits for whoever answers by file (`ModelRequest`)."""
+
+    __tablename__ = "questions"
+
+    run: Mapped[str] = mapped_column(ForeignKey(RUN), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[str]
+    record: Mapped[str] = mapped_column(ForeignKey(OBJECT))
+
+
+class AnswerRow(Base):
+    """The answer to such a question, as it was handed in."""
+
+    __tablename__ = "answers"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["run", "number", "attempt"], ["questions.run", "questions.number", "questions.attempt"]
+        ),
+    )  # fmt: skip
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[str]
+    record: Mapped[str] = mapped_column(ForeignKey(OBJECT))
+
+
+class ArrivalRow(Base):
+    """The one order of everything that a search's decisions depend on: asks, answers and evaluations."""
+
+    __tablename__ = "arrivals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run: Mapped[str] = mapped_column(ForeignKey(RUN), index=True)
+    kind: Mapped[str] = mapped_column(doc="asked, declined, answered or judged")
+    number: Mapped[int] = mapped_column(doc="of the step")
+    attempt: Mapped[int | None] = mapped_column(doc="of the exchange, where one was answered")
+    evaluation: Mapped[int | None] = mapped_column(ForeignKey("evaluations.id"), doc="where one was judged")

@@ -8,8 +8,6 @@
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -30,25 +28,13 @@ from kernelevolve.testing.records import (
     a_target,
     an_event,
 )
+from kernelevolve.testing.store_dialogue_contract import RUN, SPEC, StoreDialogueContract
 
-SPEC = a_run_spec()
-RUN = SPEC.run
 OTHER = "double-20260102-030406-0002"
 
 
-class StoreContract(ABC):
+class StoreContract(StoreDialogueContract):
     """The suite. `make_store` may be called again with the same folder, and must then find the same data."""
-
-    @abstractmethod
-    def make_store(self, folder: Path) -> Store:
-        """A store that keeps its data in `folder`: a new one, or the one that is there."""
-
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[Store]:
-        """A store that holds one run without steps."""
-        with self.make_store(tmp_path) as store:
-            store.create_run(SPEC)
-            yield store
 
     def test_a_new_store_is_empty(self, tmp_path: Path) -> None:
         """No runs, and no error."""

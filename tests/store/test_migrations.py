@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from kernelevolve.errors import StoreError
 from kernelevolve.store import SqlStore
 from kernelevolve.store.tables import Base
-from kernelevolve.testing.records import a_run_spec
+from kernelevolve.testing.records import a_candidate, a_passed, a_proposal, a_run_spec
 
 
 def schema_of(path: Path) -> set[str]:
@@ -41,6 +41,28 @@ def test_the_migrations_lead_to_the_declared_constraints(tmp_path: Path) -> None
     Base.metadata.create_all(engine)
     engine.dispose()
     assert clauses_of(tmp_path / "migrated.db") == clauses_of(tmp_path / "declared.db")
+
+
+def test_a_run_from_before_models_keeps_the_order_of_its_evaluations(tmp_path: Path) -> None:
+    path = tmp_path / "kernelevolve.db"
+    with SqlStore.open(path) as store:
+        store.create_run(a_run_spec())
+        run = a_run_spec().run
+        for number in (1, 0):
+            store.add_proposal(run, number, a_proposal(), a_candidate())
+            store.add_evaluation(run, number, a_passed(speedup=1.0 + number))
+        store.add_evaluation(run, 0, a_passed(purpose="certify"))
+        before = store.run(run), store.arrivals(run)
+    with sqlite3.connect(path) as connection:
+        for table in ("arrivals", "answers", "questions", "exchanges", "asks"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("DROP INDEX ix_candidates_normal")
+        connection.execute("ALTER TABLE candidates DROP COLUMN normal")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    with SqlStore.open(path) as store:
+        assert (store.run(run), store.arrivals(run)) == before
+        assert [arrival.number for arrival in store.arrivals(run)] == [1, 0]
+        store.add_proposal(run, 2, a_proposal(), a_candidate())
 
 
 def test_a_file_left_empty_by_a_crash_becomes_a_store(tmp_path: Path) -> None:

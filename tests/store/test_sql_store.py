@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from kernelevolve.errors import StoreError
+from kernelevolve.schema import Document, Parent
 from kernelevolve.store import SqlStore
+from kernelevolve.testing.landscape import a_brief
 from kernelevolve.testing.records import (
     a_candidate,
     a_hardware,
@@ -63,6 +65,24 @@ def test_runs_of_one_target_share_it(tmp_path: Path) -> None:
             store.create_run(a_run_spec(f"run-{number}", target=target, hardware=a_hardware()))
         assert all(spec.target == target for spec in store.specs())
     assert path.stat().st_size < 4 * len(target.files["reference.py"])
+
+
+def test_a_thousand_briefs_share_what_they_have_in_common(tmp_path: Path) -> None:
+    long = "".join(f"{n * 7919 % 104729} registers, tiles and barriers\n" for n in range(2_000))
+    target = a_target(files={"reference.py": long})
+    parent = Parent(candidate=a_candidate(files={"main.cpp": long}), evaluation=a_passed())
+    documents = tuple(Document(path=f"guidance/{n}.md", text=f"{n}{long}") for n in range(4))
+    path = tmp_path / "kernelevolve.db"
+    with SqlStore.open(path) as store:
+        store.create_run(SPEC)
+        for step in range(60):
+            brief = a_brief(step, "rewrite", (parent,))
+            store.add_ask(SPEC.run, step, brief.model_copy(update={"target": target, "documents": documents}))
+        assert len(store.asks(SPEC.run)) == 60
+        briefs = [ask.brief for ask in store.asks(SPEC.run)]
+        assert briefs[-1].documents == documents
+        assert briefs[-1].parents == (parent,)
+    assert path.stat().st_size < 8 * len(long)
 
 
 def test_a_store_opened_for_reading_sees_what_is_written_later(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Source text without what a compiler doesn't see: comments and blank space."""
+
+import io
+import re
+import tokenize
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+_STRING = r'(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*"|(?:u8|[uUL])?\'(?:[^\'\\\n]|\\.)+\''
+_RAW_STRING = r'(?:u8|[uUL])?R"(?P<fence>[^()\\\s]{0,16})\(.*?\)(?P=fence)"'
+_SPOKEN = re.compile(rf"(?P<kept>{_RAW_STRING}|{_STRING})|(?P<line>//[^\n]*)|(?P<block>/\*.*?(?:\*/|\Z))", re.DOTALL)
+_TUNABLE = re.compile(r"//[ \t]*tunable\b(.*)")
+_DIRECTIVE = re.compile(r"[ \t]*#.*")
+_TOKEN = re.compile(
+    rf"{_RAW_STRING}|{_STRING}"
+    r"|\.?\d(?:[eEpP][+-]|[\w.']|)*|[^\W\d]\w*"
+    r"|<=>|<<=|>>=|\.\.\.|->\*|::|\+\+|--|->|\.\*|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|##|\S",
+    re.DOTALL,
+)
+_TUNABLE_MARK = "\0tunable"
+_END = "#"
+"""A directive that isn't one: what comes before it is done."""
+
+_LAYOUT = frozenset({tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER})
+_NAMELESS = frozenset({tokenize.INDENT, tokenize.DEDENT, tokenize.NEWLINE})
+
+
+def normalised(files: Mapping[str, str]) -> dict[str, str]:
+    """Every file by what is left of it; the name of an only file doesn't matter, and is empty.
+
+    Equal results mean equal kernels. Python is told by the suffix `.py`; everything else is read as C++, whose
+    comments, strings and operators CUDA shares. The lines that declare tunables are comments that stay.
+    """
+    found = {path: _normal(path, text) for path, text in sorted(files.items())}
+    return found if len(found) != 1 else {"": next(iter(found.values()))}
+
+
+def _normal(path: str, text: str) -> str:
+    return _python(text) if PurePosixPath(path).suffix == ".py" else _cxx(text)
+
+
+def _python(text: str) -> str:
+    """Tokens by kind and text; what can't be told apart into tokens stays as it is."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return text.strip()
+    return " ".join(
+        f"<{tokenize.tok_name[token.type]}>" if token.type in _NAMELESS else token.string
+        for token in tokens
+        if token.type not in _LAYOUT
+    )
+
+
+def _cxx(text: str) -> str:
+    """Tokens, with a line of its own for each directive and each declared tunable; where other lines break is gone."""
+    found: list[str] = []
+    code: list[str] = []
+    for line in [*_SPOKEN.sub(_unspoken, text.replace("\r\n", "\n").replace("\\\n", " ")).split("\n"), _END]:
+        if line.startswith(_TUNABLE_MARK) or _DIRECTIVE.fullmatch(line):
+            found += [" ".join(match[0] for match in _TOKEN.finditer("\n".join(code))), " ".join(line.split())]
+            code = []
+        else:
+            code.append(line)
+    return "\n".join(part for part in found[:-1] if part)
+
+
+def _unspoken(match: re.Match[str]) -> str:
+    if match["kept"]:
+        return match["kept"]
+    if match["line"] and (tunable := _TUNABLE.fullmatch(match["line"])):
+        return f"\n{_TUNABLE_MARK} {' '.join(tunable[1].split())}\n"
+    return " "
