@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from pydantic import ValidationError
 
 from kernelevolve.errors import StoreError, UsageError
 from kernelevolve.schema import Evaluation, Queue, evaluation_adapter
+
+_GLANCE_S = 1.0
+"""Whoever only looks whether a lock is held has it for a moment, which must not be taken for its holder."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Runs:
     def database(self) -> Path:
         """The file that the store keeps every run in."""
         return self.folder / "kernelevolve.db"
+
+    @property
+    def skills(self) -> Path:
+        """The folder of what searches learned."""
+        return self.folder / "skills"
 
     def folder_of(self, run: str) -> Path:
         """The run's own folder, made if need be. Raises `UsageError` for what can't name a folder."""
@@ -61,9 +70,55 @@ class Runs:
         """Where the queue of a run goes; its folder is there afterwards."""
         return self.folder_of(run) / "queue.json"
 
+    def claims_path(self, run: str) -> Path:
+        """Where it is kept which briefs of a run were handed out; its folder is there afterwards."""
+        return self.folder_of(run) / "claims.json"
+
+    @contextmanager
+    def attended(self, run: str) -> Iterator[None]:
+        """Be the one process that waits for answers to a run's briefs. Raises `UsageError` where another does."""
+        with _locked(self._attendance(run), patience_s=_GLANCE_S) as mine:
+            if not mine:
+                raise UsageError(
+                    f"run {run} is being searched by another process", remedy="stop that one, or let it end"
+                )
+            yield
+
+    def is_attended(self, run: str) -> bool:
+        """Whether some process waits for answers to the run's briefs just now."""
+        with _locked(self._attendance(run)) as free:
+            return not free
+
+    def _attendance(self, run: str) -> Path:
+        return self.folder_of(run) / "attended"
+
     def new_name(self, target: str) -> str:
         """A name for a new run of a target: `<target>-<date>-<time>-<four random digits>`, in UTC."""
         return f"{target}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@contextmanager
+def _locked(path: Path, patience_s: float = 0.0) -> Iterator[bool]:
+    """Whether the lock on a file could be had; it is held for as long as the block lasts, or the process lives."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StoreError(f"can't write {path}: {error.strerror}", remedy="check that you may write there") from error
+    try:
+        until = time.monotonic() + patience_s
+        while not (had := _lock(descriptor)) and time.monotonic() < until:
+            time.sleep(0.01)
+        yield had
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_queue(path: Path, queue: Queue) -> None:

@@ -33,6 +33,11 @@ def text(line: str = "") -> None:
     _out.print(line, markup=False)
 
 
+def verbatim(text: str) -> None:
+    """Print text of somebody else's as it is: nothing in it is wrapped, coloured or taken for a sign."""
+    print(text)
+
+
 def show(renderable: RenderableType) -> None:
     """Print something that rich can draw, as part of the result."""
     _out.print(renderable)

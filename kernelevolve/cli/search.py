@@ -77,6 +77,7 @@ def search(
         require_sandbox=require_sandbox,
     )  # fmt: skip
     session = _session(chosen, target, resume, triage)
+    output.note(f"run: {session.spec.run}")
     with _resumable(session, chosen):
         with follow() as listen:
             result = session.run(listen)
@@ -167,12 +168,17 @@ def search_document(result: "SearchResult", verdict: Verdict, entry: Path | None
 
 def evaluation_document(evaluation: Evaluation) -> dict[str, object]:
     """What `eval --json` prints."""
+    passed = evaluation if isinstance(evaluation, Passed) else None
+    low, high = passed.interval if passed else (None, None)
     return {
         "outcome": evaluation.outcome,
         "stage": evaluation.stage if isinstance(evaluation, Failed) else None,
         "candidate": evaluation.candidate,
+        "speedup": passed.speedup if passed else None,
+        "low": low,
+        "high": high,
         "diagnostics": evaluation.diagnostics,
-        "measurements": evaluation.measurements if isinstance(evaluation, Passed) else (),
+        "measurements": passed.measurements if passed else (),
         "costs": evaluation.costs,
     }
 
