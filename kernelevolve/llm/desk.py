@@ -1,0 +1,124 @@
+"""The open briefs of a run, as whoever answers them from outside sees them."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import Field
+
+from kernelevolve.errors import UsageError
+from kernelevolve.llm.claims import Claims
+from kernelevolve.runs import Runs
+from kernelevolve.schema import Answer, CallFailed, ModelRequest, Record, Reply, Usage
+from kernelevolve.store import Store
+
+Standing = Literal["searching", "stopped", "ended"]
+"""searching: a process waits for answers; stopped: none does, and the run can be resumed; ended: nothing is asked
+any more."""
+
+_LAST_WORDS = ("finished", "certified", "refused")
+
+UNPRICED = Usage(cost_usd=None)
+"""What an answer from outside cost: nobody tells us."""
+
+
+class OpenBrief(Record):
+    """A question that waits for its answer."""
+
+    id: str = Field(description="STEP.ATTEMPT, what an answer names")
+    request: ModelRequest
+    claimed_at: datetime | None = Field(None, description="UTC; None where it was handed out to nobody yet")
+
+
+class Desk:
+    """Hands out the open briefs of one run, and takes the answers.
+
+    Every answer is stored at once, whether a search is running or not: one that was stopped finds it when it is
+    resumed. Raises `UnknownRunError` for a run that the store doesn't hold.
+    """
+
+    def __init__(self, runs: Runs, store: Store, run: str) -> None:
+        self._store = store
+        self._runs = runs
+        self.run = run
+        store.open_questions(run)  # a run that isn't there gets no folder
+        self._claims = Claims(runs.claims_path(run))
+
+    def briefs(self) -> tuple[OpenBrief, ...]:
+        """Every open brief, by step."""
+        at = self._claims.at()
+        found = self._store.open_questions(self.run)
+        return tuple(OpenBrief(id=brief_id(r), request=r, claimed_at=at.get(brief_id(r))) for r in found)
+
+    def take(self, *, again: bool = False) -> OpenBrief | None:
+        """Claim the first brief that was handed out to nobody (or so long ago that the claim has lapsed).
+
+        With `again`, claims of others don't count where nothing else is left. None where nothing is.
+        """
+        found = {brief_id(request): request for request in self._store.open_questions(self.run)}
+        taken = self._claims.take(tuple(found), again=again)
+        return None if taken is None else OpenBrief(id=taken, request=found[taken], claimed_at=datetime.now(UTC))
+
+    def answer(self, brief: str, text: str) -> ModelRequest:
+        """Answer a brief (`STEP` or `STEP.ATTEMPT`); returns what was asked.
+
+        Raises `UsageError`: no such brief, one that was answered before, or an answer that is empty.
+        """
+        request = self._find(brief)
+        if not text.strip():
+            raise UsageError(
+                f"the answer to brief {brief_id(request)} is empty",
+                remedy="write what the brief asks for, or pass the brief over with skip",
+            )
+        self._close(request, Reply(text=text, stop="end", usage=UNPRICED, seconds=self._seconds(request)))
+        return request
+
+    def skip(self, brief: str, reason: str = "") -> ModelRequest:
+        """Say that a brief gets no answer; returns what was asked. Raises `UsageError` as `answer` does."""
+        request = self._find(brief)
+        message = reason.strip() or "passed over"
+        seconds = self._seconds(request)
+        self._close(request, CallFailed(reason="skipped", message=message, usage=UNPRICED, seconds=seconds))
+        return request
+
+    def standing(self) -> Standing:
+        """Whether somebody waits for answers."""
+        if self._runs.is_attended(self.run):
+            return "searching"
+        events = self._store.run(self.run).events
+        return "ended" if events and events[-1].kind in _LAST_WORDS else "stopped"
+
+    def _find(self, brief: str) -> ModelRequest:
+        found = self._store.open_questions(self.run)
+        step, attempt = _numbers(brief)
+        for request in found:
+            if request.step == step and attempt in (None, request.attempt):
+                return request
+        raise UsageError(
+            self._why_not(brief, step, attempt or 0),
+            remedy=f"open now: {', '.join(map(brief_id, found)) or 'none'}",
+        )
+
+    def _why_not(self, brief: str, step: int, attempt: int) -> str:
+        if self._store.find_answer(self.run, step, attempt) is not None:
+            return f"brief {brief} of run {self.run} is closed: it was answered before"
+        return f"run {self.run} has no brief {brief}"
+
+    def _close(self, request: ModelRequest, answer: Answer) -> None:
+        self._store.add_answer(self.run, request.step, request.attempt, answer)
+
+    def _seconds(self, request: ModelRequest) -> float:
+        """Since the brief was handed out; 0 where it was answered without being asked for."""
+        at = self._claims.at().get(brief_id(request))
+        return 0.0 if at is None else (datetime.now(UTC) - at).total_seconds()
+
+
+def brief_id(request: ModelRequest) -> str:
+    """What a brief is called on a command line."""
+    return f"{request.step}.{request.attempt}"
+
+
+def _numbers(brief: str) -> tuple[int, int | None]:
+    step, dot, attempt = brief.partition(".")
+    if step.isdecimal() and (attempt.isdecimal() or not dot):
+        return int(step), int(attempt) if dot else None
+    raise UsageError(f"{brief!r} names no brief", remedy="give STEP or STEP.ATTEMPT, for instance 12 or 12.1")
