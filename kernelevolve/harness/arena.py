@@ -5,6 +5,8 @@ from functools import cache
 from random import SystemRandom
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from kernelevolve.harness.access import HOST, Access
@@ -26,9 +28,7 @@ _SEAL_FUTURE_WRITE = 0x10
 _CHUNK = 1 << 22
 
 _SAME_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-_TRIES = 8
-"""draws for two elements that differ"""
+_Words = npt.NDArray[Any]
 
 
 class Arena:
@@ -49,7 +49,8 @@ class Arena:
         self._generator = torch.Generator(access.torch_device).manual_seed(self._random.getrandbits(60))
         self._stale: set[tuple[int, int]] = set()
         self._touched: set[tuple[int, int]] = set()
-        self._undo: list[tuple[Any, int, Any]] = []
+        self._undo: list[tuple[_Words, _Words, _Words, _Words]] = []
+        self._draws = np.random.default_rng(self._random.getrandbits(128))
         self._prints: list[list[list[int]]] | None = None
         if isinstance(self._block, HostBlock):
             seals = _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -114,36 +115,34 @@ class Arena:
         self._stale.update((workload, slot) for slot in range(layout.slots))
 
     def touch(self, workload: int, slot: int) -> bool:
-        """Give one element of each varying floating input of a slot the value of another one, until `restore`.
+        """Give one element in every row of each varying floating input of a slot another one's value, until `restore`.
 
         Cheap enough to be done before every call. False where there is nothing to touch, or it lies on a device.
         """
-        words = self._words(workload, slot)
-        for flat in words:
-            for _ in range(_TRIES):
-                here, there = self._random.randrange(len(flat)), self._random.randrange(len(flat))
-                if flat[here] != flat[there]:
-                    self._undo.append((flat, here, flat[here].copy()))
-                    flat[here] = flat[there]
-                    break
+        tensors = self._rows(workload, slot)
+        for rows in tensors:
+            every = np.arange(len(rows))
+            here, there = (self._draws.integers(rows.shape[1], size=len(rows)) for _ in range(2))
+            self._undo.append((rows, every, here, rows[every, here]))
+            rows[every, here] = rows[every, there]
         self._touched.add((workload, slot))
-        return bool(words)
+        return bool(tensors)
 
     def restore(self) -> None:
         """Undo every touch."""
         while self._undo:
-            flat, here, value = self._undo.pop()
-            flat[here] = value
+            rows, every, here, values = self._undo.pop()
+            rows[every, here] = values
         self._touched.clear()
 
     @cache  # noqa: B019  (an arena lives as long as its judge)
-    def _words(self, workload: int, slot: int) -> tuple[Any, ...]:
-        """The varying floating inputs of a slot as flat integers, without a copy."""
+    def _rows(self, workload: int, slot: int) -> tuple[_Words, ...]:
+        """The varying floating inputs of a slot as matrices of integers, one row along their last axis, not copied."""
         if not isinstance(self._block, HostBlock):
             return ()
         tensors = [self._inputs[workload][slot][a.name] for a in self.layout.workloads[workload].tensors(INPUT)]
-        floats = [t for t in tensors if t.is_floating_point() and t.numel() > 1]
-        return tuple(t.reshape(-1).view(_SAME_SIZE[t.element_size()]).numpy() for t in floats)
+        floats = [t for t in tensors if t.is_floating_point() and t.numel() and t.ndim and t.shape[-1] > 1]
+        return tuple(t.view(_SAME_SIZE[t.element_size()]).view(-1, t.shape[-1]).numpy() for t in floats)
 
     def truth(self, workload: int, slot: int) -> tuple[Truth, ...]:
         """The right answer to the inputs of a slot as they are now."""

@@ -18,6 +18,7 @@ from kernelevolve.harness.checking import check
 from kernelevolve.harness.device import Device
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
+from kernelevolve.harness.machine_code import code_digest
 from kernelevolve.harness.plausible import above_the_floor, batches_agree
 from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import Program, candidate_program, module_program
@@ -29,6 +30,7 @@ from kernelevolve.schema import (
     Calibration,
     CalibrationJob,
     Diagnostic,
+    Duplicate,
     Environment,
     Evaluation,
     Failed,
@@ -139,6 +141,7 @@ class _Case:
             "kernel": 0.0,
         }
         self._stage: Stage = "build"
+        self._code: str | None = None
         self._started = time.monotonic()
         self._waited = judge.machine.waited_s
         self._device = Device(job.hardware, judge.access(job))
@@ -151,6 +154,9 @@ class _Case:
             built = build(job.candidate, job.hardware, job.limits, judge.cache_dir)
         if isinstance(built, BuildFailed):
             return self._failed(built.diagnostics)
+        self._code = code_digest(built.artifact)
+        if self._code in job.known:
+            return self._failed((_duplicate(job.known[self._code]),))
         try:
             return self._passed(*self._measure(bench, timed, built))
         except RunnerFailed as failure:
@@ -298,6 +304,7 @@ class _Case:
             purpose=job.purpose,
             stage=self._stage,
             diagnostics=diagnostics,
+            code=self._code,
             environment=self._judge.environment(job),
             costs=self._costs(),
         )
@@ -310,6 +317,16 @@ class _Case:
             purpose=job.purpose,
             measurements=tuple(measurements),
             diagnostics=tuple(diagnostics),
+            code=self._code,
             environment=self._judge.environment(job),
             costs=self._costs(),
         )
+
+
+def _duplicate(of: str) -> Duplicate:
+    return Duplicate(
+        message=f"the compiler made the same code of it as of candidate {of[:12]}",
+        advice="change what the kernel does: names, comments, and values that the code doesn't use change nothing",
+        of=of,
+        by="code",
+    )

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from scipy.stats import mannwhitneyu
+
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.statistics import interval, moved, verdict
 from kernelevolve.schema import Cheat, TimingPlan, Unsettled, Verdict
@@ -52,8 +54,11 @@ the second pair is always one."""
 RECURRING = 1.25
 """Times as long as others that calls on touched inputs may take, beside the baseline."""
 
-SURE = 4
-"""Pairs of turns on touched inputs that all have to take longer."""
+CONFIRM = 8
+"""Pairs of turns of either kind that a suspicion is tested with, by turns."""
+
+CHANCE = 0.001
+"""Of accusing a kernel that is only noisy (Mann and Whitney's test)."""
 
 
 @dataclass
@@ -207,24 +212,31 @@ class _Turns:
     def no_input_recurs(self) -> None:
         """Raises `RunnerFailed` where calls take longer on inputs that were never there before.
 
-        One slow turn is noise: it is looked at again, and has to be slow each time.
+        A machine that was busy in the wrong moment looks the same: a suspicion is tested on turns of its own.
         """
-        usual = self._ratios(fresh=False)
-        if not usual or not any(self._fresh):
+        if not any(self._fresh) or self._longer(self._ratios(fresh=True), self._ratios(fresh=False)) <= RECURRING:
             return
-        limit = RECURRING * statistics.median(usual)
-        while all(ratio > limit for ratio in self._ratios(fresh=True)):
-            if len(self._ratios(fresh=True)) >= SURE:
-                raise RunnerFailed(
-                    Cheat(
-                        message="calls take longer on inputs that they have not seen before: "
-                        f"{min(self._ratios(fresh=True)) / statistics.median(usual):.2f} times as long",
-                        advice="do the work of each call in that call: keep no answers from earlier ones",
-                        name="answers kept by input",
-                        workload=self._candidate.runner.name(self._candidate.workload),
-                    )
-                )
+        self._fresh.clear()
+        for turns in (self._candidate.turns, self._baseline.turns):
+            turns.clear()
+        for _ in range(CONFIRM):
             self._pair(fresh=True)
+            self._pair(fresh=False)
+        fresh, usual = self._ratios(fresh=True), self._ratios(fresh=False)
+        longer = self._longer(fresh, usual)
+        if longer > RECURRING and mannwhitneyu(fresh, usual, alternative="greater").pvalue < CHANCE:
+            raise RunnerFailed(
+                Cheat(
+                    message=f"calls take {longer:.2f} times as long on inputs that they have not seen before",
+                    advice="do the work of each call in that call: keep no answers from earlier ones",
+                    name="answers kept by input",
+                    workload=self._candidate.runner.name(self._candidate.workload),
+                )
+            )
+
+    @staticmethod
+    def _longer(fresh: list[float], usual: list[float]) -> float:
+        return statistics.median(fresh) / statistics.median(usual) if fresh and usual else 1.0
 
     def _pair(self, *, fresh: bool) -> None:
         sides, inputs = (self._candidate, self._baseline), self._inputs

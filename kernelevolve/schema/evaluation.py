@@ -67,6 +67,7 @@ class Passed(Record):
     purpose: Purpose = "search"
     measurements: tuple[Measurement, ...]
     diagnostics: tuple[Diagnostic, ...] = ()
+    code: str | None = Field(None, description="digest of what the compiler made; None where it is compiled as it runs")
     environment: Environment
     costs: StageCosts = StageCosts()
 
@@ -92,6 +93,11 @@ class Passed(Record):
         """What selection compares: the lower end of the geometric mean's interval."""
         return self.interval[0]
 
+    @property
+    def settled(self) -> bool:
+        """Whether anything is known of its speed: a verdict on a workload, or a second look, whatever that said."""
+        return self.purpose == "confirm" or any(m.verdict != "ambiguous" for m in self.measurements)
+
     def may_beat(self, other: "Passed") -> bool:
         """Whether a closer look is worth it: by its estimate it is faster than the other can be."""
         return self.speedup > other.interval[1]
@@ -110,6 +116,7 @@ class Failed(Record):
     purpose: Purpose = "search"
     stage: Stage
     diagnostics: tuple[Diagnostic, ...]
+    code: str | None = Field(None, description="digest of what the compiler made; None where it made nothing")
     environment: Environment | None = None
     costs: StageCosts = StageCosts()
 

@@ -55,6 +55,10 @@ class Job(Record):
     )
     limits: Limits = Limits()
     timing: TimingPlan = TimingPlan()
+    known: dict[str, str] = Field(
+        default_factory=dict,
+        description="code that the compiler made before (its digest) to the candidate that it was: not judged again",
+    )
     threads: int = 1
     sandbox: Sandboxing = "any"
     counters: bool = Field(False, description="look at one workload with a profiler, where the device has one")

@@ -21,6 +21,7 @@ from kernelevolve.schema import (
     Cheat,
     Crash,
     Diagnostic,
+    Duplicate,
     Failed,
     Job,
     LimitExceeded,
@@ -101,6 +102,21 @@ def test_a_job_may_name_the_baselines_to_beat(evaluate: Evaluate) -> None:
     assert {m.baseline for m in passed.measurements} == {"eager"}
     with pytest.raises(TargetError, match="no baseline 'fastest'"):
         evaluate(a_kernel(), baselines={"cpu-64x512": ("fastest",)})
+
+
+def test_code_that_was_judged_before_is_not_judged_again(evaluate: Evaluate) -> None:
+    """Another name for a variable is another source, and the same kernel."""
+    first = evaluate(a_kernel())
+    renamed = a_kernel(BODY.replace("[c]", "[column]").replace("+ c]", "+ column]").replace("int64_t c = 0; c < n; ++c",
+                                    "int64_t column = 0; column < n; ++column"))  # fmt: skip
+    assert first.code
+    found = failed(evaluate(renamed, known={first.code: first.candidate}), "build")
+    assert isinstance(found, Duplicate)
+    assert (found.of, found.by) == (first.candidate, "code")
+    other = evaluate(
+        a_kernel(BODY.replace("x[r * n + c] *", "2 * x[r * n + c] *")), known={first.code: first.candidate}
+    )
+    assert failed(other, "check").kind == "numeric"
 
 
 def test_a_machine_with_known_ceilings_gives_a_profile_of_every_workload(evaluate: Evaluate) -> None:
