@@ -115,8 +115,6 @@ def test_code_that_was_judged_before_is_not_judged_again(evaluate: Evaluate) -> 
     assert (found.of, found.by) == (first.candidate, "code")
     doubled = a_kernel(BODY.replace("x[r * n + c] *", "2 * x[r * n + c] *"))
     other = evaluate(doubled, known={first.code: first.candidate})
-        a_kernel(BODY.replace("x[r * n + c] *", "2 * x[r * n + c] *")), known={first.code: first.candidate}
-    )
     assert failed(other, "check").kind == "numeric"
 
 
