@@ -17,9 +17,6 @@ any more."""
 
 _LAST_WORDS = ("finished", "certified", "refused")
 
-UNPRICED = Usage(cost_usd=None)
-"""What an answer from outside cost: nobody tells us."""
-
 
 class OpenBrief(Record):
     """A question that waits for its answer."""
@@ -69,7 +66,8 @@ class Desk:
                 f"the answer to brief {brief_id(request)} is empty",
                 remedy="write what the brief asks for, or pass the brief over with skip",
             )
-        self._close(request, Reply(text=text, stop="end", usage=UNPRICED, seconds=self._seconds(request)))
+        # The run pays nothing for it, and nobody tells what it cost elsewhere.
+        self._close(request, Reply(text=text, stop="end", usage=Usage(), seconds=self._seconds(request)))
         return request
 
     def skip(self, brief: str, reason: str = "") -> ModelRequest:
@@ -77,7 +75,7 @@ class Desk:
         request = self._find(brief)
         message = reason.strip() or "passed over"
         seconds = self._seconds(request)
-        self._close(request, CallFailed(reason="skipped", message=message, usage=UNPRICED, seconds=seconds))
+        self._close(request, CallFailed(reason="skipped", message=message, seconds=seconds))
         return request
 
     def standing(self) -> Standing:

@@ -61,7 +61,7 @@ def test_an_answer_reaches_who_asked(runs, store, desk):
     assert isinstance(skipped, CallFailed)
     assert (skipped.reason, skipped.message) == ("skipped", "no idea")
     assert isinstance(replied, Reply)
-    assert (replied.text, replied.stop, replied.usage.cost_usd) == ("the second", "end", None)
+    assert (replied.text, replied.stop, replied.usage.cost_usd) == ("the second", "end", 0.0)
     assert desk.briefs() == ()
 
 

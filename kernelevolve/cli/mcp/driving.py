@@ -28,7 +28,7 @@ _LONGEST_WAIT_S = 300.0
 
 RunName = Annotated[str, Field(description="name of the run")]
 BriefName = Annotated[str, Field(description="as next_brief names it: STEP.ATTEMPT")]
-Wait = Annotated[float, Field(ge=0, le=_LONGEST_WAIT_S, description="seconds to wait for it, where it isn't there yet")]
+Wait = Annotated[float, Field(ge=0, le=_LONGEST_WAIT_S, description="seconds to wait for it; many clients give up on a call after 60")]
 
 
 class Driving:
