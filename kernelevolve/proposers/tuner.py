@@ -47,22 +47,41 @@ class Tuner:
 
         A retune stays in the family of the brief's first parent, unless that is used up.
         """
-        seeds = self._seeds(brief)
-        rng = random.Random(f"{self._seed}/{sum(f.tried for f in self._families.values())}")
-        if brief.change == "retune" and brief.parents:
-            parent = brief.parents[0].candidate
-            family = self._family(parent)
-            if not family.exhausted:
-                lineage = Lineage(change="retune", parents=(parent.digest,), origin=family.origin)
-                return self._proposal(brief, family, self._choose(family, rng), lineage)
-        for family in seeds:
+        return (self.retuned(brief) if brief.change == "retune" else None) or self.untried(brief) or self.walked(brief)
+
+    def retuned(self, brief: Brief) -> Proposal | None:
+        """A new member of the family of the brief's first parent; None where there is none."""
+        if not brief.parents:
+            return None
+        parent = brief.parents[0].candidate
+        family = self._family(parent)
+        if family.exhausted:
+            return None
+        lineage = Lineage(change="retune", parents=(parent.digest,), origin=family.origin)
+        return self._proposal(brief, family, self._choose(family, self._rng()), lineage)
+
+    def untried(self, brief: Brief) -> Proposal | None:
+        """The first of the brief's seeds that wasn't tried, at its default values; None where all were."""
+        for family in self._seeds(brief):
             if not family.tried:
                 return self._proposal(brief, family, family.default, Lineage(origin=family.origin))
-        eligible = self._eligible(brief.language, seeds)
+        return None
+
+    def walked(self, brief: Brief) -> Proposal | None:
+        """A new member of a family that does well, the better the more likely; None where no family has one left."""
+        eligible = self._eligible(brief.language, self._seeds(brief))
         if not eligible:
             return None
+        rng = self._rng()
         family = rng.choices(eligible, weights=[1 / rank for rank in range(1, len(eligible) + 1)])[0]
         return self._proposal(brief, family, self._choose(family, rng), Lineage(origin=family.origin))
+
+    def expect(self, candidate: Candidate) -> None:
+        """Note that somebody else has proposed a kernel: it is under way, and need not be proposed again."""
+        family = self._family(candidate)
+        member = family.member(candidate.tunables)
+        if family.is_open(member):
+            family.pending[member] = None
 
     def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal:
         """Never called: a tuner has no questions."""
@@ -73,6 +92,10 @@ class Tuner:
         if outcome.evaluation.purpose in ("search", "confirm"):
             family = self._family(outcome.candidate)
             family.record(family.member(outcome.candidate.tunables), outcome.evaluation)
+
+    def _rng(self) -> random.Random:
+        """Random numbers for the next choice, which depend on how many members are known."""
+        return random.Random(f"{self._seed}/{sum(f.tried for f in self._families.values())}")
 
     def _seeds(self, brief: Brief) -> list[Family]:
         """Families of the brief's seeds that are kernels of its language, in the order of the target."""
