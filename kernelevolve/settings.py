@@ -5,11 +5,17 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from kernelevolve.errors import SettingsError
 from kernelevolve.schema import Hardware, Sandboxing
@@ -38,6 +44,23 @@ class Settings(BaseSettings):
     language: str | None = Field(None, description="kernel language; None means cpp for a CPU and triton for a GPU")
     proposer: str = Field("tuner", description="who writes candidates")
     policy: str = Field("greedy", description="which parents breed next")
+    model: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="list of models to ask, for a proposer that asks; in the environment with commas between"
+    )
+    models_file: Path | None = Field(None, description="file that adds models to the table, or corrects it")
+    lanes: int = Field(4, ge=1, description="questions to models under way at once")
+    usd: float | None = Field(None, gt=0, description="budget of US dollars for model calls; None means none")
+    tokens: int | None = Field(None, ge=1, description="budget of input and output tokens; None means none")
+    device_seconds: float | None = Field(
+        None, gt=0, description="budget of time that evaluations take, in seconds; None means none"
+    )
+    target_speedup: float | None = Field(None, gt=0, description="speed-up at which the search may end")
+    target_roofline: float | None = Field(
+        None, gt=0, le=1, description="share of the roofline at which the search may end"
+    )
+    stall: int | None = Field(None, ge=1, description="evaluations without a new best after which the search may end")
+    knowledge: bool = Field(True, description="switch for documents in briefs")
+    skills: float = Field(0.5, ge=0, le=1, description="share of briefs that may carry what earlier runs learned")
     require_sandbox: Sandboxing = Field(
         "any", description="full: refuse to run candidates where a wall is missing; any: use the strongest there are"
     )
@@ -55,6 +78,11 @@ class Settings(BaseSettings):
     )
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     def workers_on(self, machine: Hardware) -> int:
         """Judges to start for a device of this machine."""
@@ -93,11 +121,11 @@ def load(file: Path | None = None, **command_line: object) -> Settings:
     for found, source in (
         (_from_file(path) if path else {}, f"{path}, key {{name}}"),
         (_from_environment(), f"environment variable {PREFIX}{{upper}}"),
-        ({k: v for k, v in command_line.items() if v is not None}, "option --{name}"),
+        ({k: v for k, v in command_line.items() if v is not None}, "option --{dashed}"),
     ):
         for name, value in found.items():
             values[name] = value
-            sources[name] = source.format(name=name, upper=name.upper())
+            sources[name] = source.format(name=name, upper=name.upper(), dashed=name.replace("_", "-"))
             if name not in Settings.model_fields:
                 raise _unknown(sources[name], name, {n: n for n in Settings.model_fields})
     try:

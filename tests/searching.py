@@ -181,7 +181,8 @@ def eager(x: torch.Tensor, factor: torch.Tensor, out: torch.Tensor) -> None:
 def environment(settings: Settings) -> dict[str, str]:
     """The environment in which a command uses these settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KERNELEVOLVE_")}
-    given = {f"KERNELEVOLVE_{k.upper()}": str(v) for k, v in settings.model_dump().items() if v is not None}
+    chosen = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in settings.model_dump().items()}
+    given = {f"KERNELEVOLVE_{k.upper()}": str(v) for k, v in chosen.items() if v is not None}
     return {**inherited, **given}
 
 

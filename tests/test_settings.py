@@ -83,3 +83,16 @@ def test_a_settings_file_that_is_not_there_is_an_error():
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         settings.load().evals = 3  # type: ignore[misc]
+
+
+def test_models_are_a_list_in_the_file_and_come_with_commas_in_the_environment(monkeypatch):
+    Path("kernelevolve.toml").write_text('model = ["one", "two"]\n')
+    assert settings.load().model == ("one", "two")
+    monkeypatch.setenv("KERNELEVOLVE_MODEL", "three, openai-chat:four@http://localhost:8000/v1")
+    assert settings.load().model == ("three", "openai-chat:four@http://localhost:8000/v1")
+    assert settings.load(model=["five"]).model == ("five",)
+
+
+def test_an_option_is_named_as_it_is_written():
+    with pytest.raises(SettingsError, match="option --target-speedup: .*greater than 0"):
+        settings.load(target_speedup=-1.0)

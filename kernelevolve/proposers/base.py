@@ -1,12 +1,15 @@
 """The seam of whoever writes candidates."""
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from kernelevolve.schema import Answer, Brief, Change, ModelRequest, Parent, Proposal
 
 
 class Proposer(Protocol):
     """Answers briefs. Deterministic under its seed and the order of calls.
+
+    A proposer is constructed as `Proposer(config, seed=..., models=...)`, where `config` is its own frozen record
+    `Proposer.Config` and `models` are those of the run; one that asks nobody passes them over.
 
     It asks nobody itself: where it needs a language model it returns the question, and the search, which puts it
     and keeps the answer, comes back with that. So nothing is lost or paid twice, whoever dies when.
@@ -25,3 +28,11 @@ class Proposer(Protocol):
 
     def tell(self, outcome: Parent) -> None:
         """Learn how a candidate ended."""
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """What a proposer may have beside: a cheaper way to learn what it once proposed than to propose it again."""
+
+    def recall(self, brief: Brief, proposal: Proposal) -> None:
+        """Stand afterwards as if `propose` had just answered this brief with this proposal, without a question."""

@@ -12,7 +12,18 @@ from kernelevolve.catalog import LANGUAGES
 from kernelevolve.languages.base import Language
 from kernelevolve.proposers.family import Family, Member
 from kernelevolve.proposers.study import suggestions
-from kernelevolve.schema import Answer, Brief, Candidate, Change, Lineage, ModelRequest, Parent, Proposal, Record
+from kernelevolve.schema import (
+    Answer,
+    Brief,
+    Candidate,
+    Change,
+    Lineage,
+    ModelInfo,
+    ModelRequest,
+    Parent,
+    Proposal,
+    Record,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +44,7 @@ class Tuner:
         startup: int = Field(8, ge=1, description="outcomes of a family before the sampler learns from them")
         attempts: int = Field(24, ge=0, description="draws from the sampler for a new member")
 
-    def __init__(self, config: Config, *, seed: int) -> None:
+    def __init__(self, config: Config, *, seed: int, models: tuple[ModelInfo, ...] = ()) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = config
         self._seed = seed
@@ -82,6 +93,10 @@ class Tuner:
         member = family.member(candidate.tunables)
         if family.is_open(member):
             family.pending[member] = None
+
+    def recall(self, brief: Brief, proposal: Proposal) -> None:
+        """Note that a member of a family was proposed in an earlier sitting."""
+        self.expect(_candidate(proposal))
 
     def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal:
         """Never called: a tuner has no questions."""
@@ -161,3 +176,9 @@ class Tuner:
             tunables=family.tunables(member),
             lineage=lineage,
         )
+
+
+def _candidate(proposal: Proposal) -> Candidate:
+    return Candidate(
+        language=proposal.language, files=proposal.files, tunables=proposal.tunables, lineage=proposal.lineage
+    )

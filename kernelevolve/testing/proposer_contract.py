@@ -11,7 +11,7 @@ from typing import ClassVar, get_args
 
 from kernelevolve.catalog import LANGUAGES
 from kernelevolve.llm.base import Client
-from kernelevolve.proposers.base import Proposer
+from kernelevolve.proposers.base import Proposer, Remembers
 from kernelevolve.schema import Brief, Change, Parent, Proposal, Seed, Stage
 from kernelevolve.testing.answering import answered
 from kernelevolve.testing.landscape import a_brief, a_seed, admitted
@@ -152,3 +152,17 @@ class ProposerContract:
         assert not {admitted(p).code for p in got} & {o.candidate.code for o in told}
         if self.replays:
             assert got == expected
+
+    def test_what_is_recalled_is_as_good_as_proposed(self) -> None:
+        """A resumed run need not think again about what was answered without a question."""
+        first, resumed = self.make(seed=5), self.make(seed=5)
+        if not isinstance(resumed, Remembers):
+            return
+        for step in range(_ENOUGH // 2):
+            brief = self.brief(step)
+            proposal = first.propose(brief)
+            if isinstance(proposal, Proposal):
+                resumed.recall(brief, proposal)
+            else:
+                assert resumed.propose(brief) == proposal
+        assert [first.propose(self.brief(s)) for s in (20, 21)] == [resumed.propose(self.brief(s)) for s in (20, 21)]
