@@ -29,6 +29,8 @@ class Mailbox:
 
     def complete(self, request: ModelRequest) -> Answer:
         """See `Client`. Raises `CancelledError` once the mailbox is closed; the question then stays open."""
+        if self._closed.is_set():
+            raise CancelledError(f"the mailbox of run {self._run} is closed")
         self._store.add_question(self._run, request)
         while (answer := self._store.find_answer(self._run, request.step, request.attempt)) is None:
             if self._closed.wait(_EVERY_S):

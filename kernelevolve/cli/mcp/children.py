@@ -12,6 +12,7 @@ from typing import IO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kernelevolve.errors import KernelevolveError
+from kernelevolve.llm.desk import Standing
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -143,6 +144,13 @@ class Searches:
         """Whether this server runs a search of that run just now."""
         child = self._children.get(run)
         return child is not None and child.alive
+
+    def standing(self, run: str, seen: Standing) -> Standing:
+        """Where a run stands by what the store shows, and by what is known of our own searches.
+
+        One of ours that is still measuring its baselines waits for no answer yet, but will.
+        """
+        return "searching" if seen == "stopped" and self.alive(run) else seen
 
     def failure(self, run: str) -> KernelevolveError | None:
         """What a search of this server's complained of when it ended; None where it didn't, or is at work."""

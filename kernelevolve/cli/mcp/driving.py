@@ -28,7 +28,10 @@ _LONGEST_WAIT_S = 300.0
 
 RunName = Annotated[str, Field(description="name of the run")]
 BriefName = Annotated[str, Field(description="as next_brief names it: STEP.ATTEMPT")]
-Wait = Annotated[float, Field(ge=0, le=_LONGEST_WAIT_S, description="seconds to wait for it; many clients give up on a call after 60")]
+Wait = Annotated[
+    float,
+    Field(ge=0, le=_LONGEST_WAIT_S, description="seconds to wait for it; many clients give up on a call after 60"),
+]
 
 
 class Driving:
@@ -168,8 +171,7 @@ class Driving:
             return self._seen(desk)
 
     def _seen(self, desk: Desk) -> Standing:
-        """A search of ours that is still measuring its baselines waits for no answer yet, but will."""
-        return "searching" if self._searches.alive(desk.run) else desk.standing()
+        return self._searches.standing(desk.run, desk.standing())
 
     def _why_none(self, run: str, standing: Standing, left: int) -> str:
         if left:
@@ -178,6 +180,8 @@ class Driving:
             return "no brief is open just now: the search is judging, or still starting; wait_seconds waits for one"
         if error := self._searches.failure(run):
             return f"the search ended: {error}"
+        if standing == "ended" and self._searches.alive(run):
+            return "the search is over, no brief will come; the best is being certified"
         if standing == "ended":
             return "the run has ended: no brief will come; best tells what was found"
         return "no search is running: resume_search goes on with it"

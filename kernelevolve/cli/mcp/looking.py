@@ -67,8 +67,7 @@ class Looking:
     def status(self, run: RunName) -> RunStanding:
         """Where a run stands: evaluations so far, the best with its interval, open briefs."""
         found = standing_of(self._runs, run)
-        # A search of ours that is still measuring its baselines waits for no answer yet, but will.
-        return found.model_copy(update={"standing": "searching"}) if self._searches.alive(run) else found
+        return found.model_copy(update={"standing": self._searches.standing(run, found.standing)})
 
     async def read_evaluation(
         self, run: RunName, step: Annotated[int, Field(ge=0, description="the part of a brief's name before the dot")],
@@ -78,8 +77,11 @@ class Looking:
         until = time.monotonic() + wait_seconds
         while True:
             found = await to_thread.run_sync(self._step, run, step)
-            if found.state in {"judged", "asked"} or time.monotonic() >= until:
+            late = time.monotonic() >= until
+            if found is not None and (late or found.state in {"judged", "asked"}):
                 return found
+            if late:
+                raise UsageError(f"run {run} has no step {step}", remedy="a step is the part of a brief before the dot")
             await anyio.sleep(_EVERY_S)
 
     def lineage(
@@ -141,7 +143,7 @@ class Looking:
     def _library(self) -> Library:
         return Library.load(Prompts(prompts_dir(self._settings.prompts)), self._runs.skills)
 
-    def _step(self, run: str, number: int) -> StepReport:
+    def _step(self, run: str, number: int) -> StepReport | None:
         with self._store() as store:
             found = store.run(run)
             asked = next((r for r in store.open_questions(run) if r.step == number), None)
@@ -153,7 +155,7 @@ class Looking:
             return StepReport(run=run, step=number, state="asked", brief=brief_id(asked))
         if answered:
             return StepReport(run=run, step=number, state="answered")
-        raise UsageError(f"run {run} has no step {number}", remedy="a brief's name begins with its step: STEP.ATTEMPT")
+        return None
 
     def _read(self, run: str) -> Run:
         with self._store() as store:
