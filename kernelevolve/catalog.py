@@ -53,12 +53,23 @@ EXECUTORS = Catalog(
         "triage": "kernelevolve.executors.triage:TriageExecutor",
     },
 )
-PROPOSERS = Catalog("proposers", {"tuner": "kernelevolve.proposers.tuner:Tuner"})
+PROPOSERS = Catalog(
+    "proposers",
+    {
+        "agent": "kernelevolve.proposers.agent:Agent",
+        "model": "kernelevolve.proposers.model:Model",
+        "tuner": "kernelevolve.proposers.tuner:Tuner",
+    },
+)
 POLICIES = Catalog(
     "policies",
     {
-        "random": "kernelevolve.policies.random:Random",
-        "greedy": "kernelevolve.policies.greedy:Greedy",
+        "adaptive": "kernelevolve.policies.adaptive:Adaptive",
         "best-of-n": "kernelevolve.policies.best_of_n:BestOfN",
+        "greedy": "kernelevolve.policies.greedy:Greedy",
+        "islands": "kernelevolve.policies.islands:Islands",
+        "map-elites": "kernelevolve.policies.map_elites:MapElites",
+        "random": "kernelevolve.policies.random:Random",
+        "tree": "kernelevolve.policies.tree:Tree",
     },
 )

@@ -25,10 +25,14 @@ class Policy(Protocol):
     name: ClassVar[str]
 
     def ask(self) -> Plan:
-        """The next plan. May be called again before earlier ones are told."""
+        """The next plan, for the step with the next number. May be called again before earlier ones are told."""
 
-    def tell(self, step: int, outcome: Parent) -> None:
-        """File an evaluated candidate. A failed one never becomes a parent."""
+    def tell(self, step: int, outcome: Parent | None) -> None:
+        """File an evaluated candidate; None where the step's answer never became one.
+
+        A failed candidate never becomes a parent of anything but a repair. One that passed without a verdict on any
+        workload becomes a parent once it was confirmed.
+        """
 
     def statistics(self) -> dict[str, float]:
         """What the policy's state looks like now, for the log of the run."""

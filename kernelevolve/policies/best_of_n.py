@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from kernelevolve.policies.base import Plan
 from kernelevolve.policies.population import Population
+from kernelevolve.policies.turns import Turns
 from kernelevolve.schema import Change, Parent, Record
 
 
@@ -16,15 +17,18 @@ class BestOfN:
         """The policy `best-of-n` has no settings; n is the run's budget."""
 
     def __init__(self, config: Config, *, seed: int, changes: tuple[Change, ...]) -> None:
-        self._population = Population()
+        self._turns = Turns(seed)
+        self._population = Population(changes)
 
     def ask(self) -> Plan:
         """A draft."""
-        return Plan("draft")
+        turn, _ = self._turns.take()
+        return self._population.ask(turn, Plan("draft"))
 
-    def tell(self, step: int, outcome: Parent) -> None:
+    def tell(self, step: int, outcome: Parent | None) -> None:
         """Count an evaluated candidate."""
-        self._population.tell(outcome)
+        self._turns.catch_up(step)
+        self._population.tell(step, outcome)
 
     def statistics(self) -> dict[str, float]:
         """Counts and fitness of the population."""

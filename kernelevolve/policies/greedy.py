@@ -23,22 +23,25 @@ class Greedy:
 
     def __init__(self, config: Config, *, seed: int, changes: tuple[Change, ...]) -> None:
         self._config = config
-        self._changes = changes
         self._turns = Turns(seed)
-        self._population = Population()
+        self._population = Population(changes)
 
     def ask(self) -> Plan:
         """A change to the best candidate; a draft at the start, now and then, and while none passed."""
         turn, rng = self._turns.take()
+        if turn < self._config.drafts or rng.random() < self._config.draft_share:
+            plan: Plan | None = Plan("draft")
+        else:
+            plan = self._population.repair(rng)
         best = self._population.best
-        if turn < self._config.drafts or rng.random() < self._config.draft_share or best is None:
-            return Plan("draft")
-        return self._population.breed(rng, self._changes, best)
+        if plan is None and best is not None:
+            plan = self._population.breed(rng, best)
+        return self._population.ask(turn, plan or Plan("draft"))
 
-    def tell(self, step: int, outcome: Parent) -> None:
+    def tell(self, step: int, outcome: Parent | None) -> None:
         """File an evaluated candidate."""
         self._turns.catch_up(step)
-        self._population.tell(outcome)
+        self._population.tell(step, outcome)
 
     def statistics(self) -> dict[str, float]:
         """Counts and fitness of the population."""

@@ -22,22 +22,24 @@ class Random:
 
     def __init__(self, config: Config, *, seed: int, changes: tuple[Change, ...]) -> None:
         self._config = config
-        self._changes = changes
         self._turns = Turns(seed)
-        self._population = Population()
+        self._population = Population(changes)
 
     def ask(self) -> Plan:
         """A change to a random parent, or a draft; always a draft while nothing has passed."""
-        _, rng = self._turns.take()
-        passed = self._population.passed
-        if rng.random() < self._config.drafts or not passed:
-            return Plan("draft")
-        return self._population.breed(rng, self._changes, rng.choice(passed))
+        turn, rng = self._turns.take()
+        if rng.random() < self._config.drafts:
+            plan: Plan | None = Plan("draft")
+        else:
+            plan = self._population.repair(rng)
+        if plan is None and len(self._population):
+            plan = self._population.breed(rng, self._population.draw(rng))
+        return self._population.ask(turn, plan or Plan("draft"))
 
-    def tell(self, step: int, outcome: Parent) -> None:
+    def tell(self, step: int, outcome: Parent | None) -> None:
         """File an evaluated candidate."""
         self._turns.catch_up(step)
-        self._population.tell(outcome)
+        self._population.tell(step, outcome)
 
     def statistics(self) -> dict[str, float]:
         """Counts and fitness of the population."""
