@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-LAZY = ("torch", "triton", "tvm_ffi", "optuna", "scipy")
+LAZY = ("torch", "triton", "tvm_ffi", "optuna", "scipy", "openai", "anthropic", "httpx2", "mcp")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["targets", "list"], ["runs", "list"]])

@@ -38,6 +38,8 @@ class AnthropicMessages:
                 await self._streamed(question, hearing)
             else:
                 await self._whole(question, hearing)
+        except anthropic.CredentialsError as error:
+            raise Fault("key", str(error)) from None
         except (anthropic.AnthropicError, httpx2.HTTPError, *MALFORMED) as error:
             raise fault_of(error) from None  # the SDK's own carries the request, and with it the key
 

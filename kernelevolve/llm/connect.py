@@ -55,10 +55,14 @@ def _anthropic(info: ModelInfo) -> Wire:
 
     from kernelevolve.llm.anthropic_messages import AnthropicMessages
 
-    client = anthropic.AsyncAnthropic(base_url=info.base_url, max_retries=0)
-    if client.api_key is None and client.auth_token is None and client.credentials is None:
-        if info.base_url is None:
-            raise _no_key(info, "ANTHROPIC_API_KEY")
+    try:
+        client = anthropic.AsyncAnthropic(base_url=info.base_url, max_retries=0)
+        found = bool(client.api_key or client.auth_token or client.credentials)
+    except anthropic.CredentialsError as error:
+        raise UsageError(f"there is no key for {info.name}: {error}", remedy="export ANTHROPIC_API_KEY") from None
+    if not found and info.base_url is None:
+        raise _no_key(info, "ANTHROPIC_API_KEY")
+    if not found:
         client = anthropic.AsyncAnthropic(base_url=info.base_url, max_retries=0, api_key=NO_KEY)
     return AnthropicMessages(client, _secrets(client.api_key, client.auth_token))
 

@@ -1,5 +1,6 @@
 """The table of models: who can be asked by name, and how to name anybody else."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from kernelevolve.schema.model import Protocol
 
 BUILT_IN = Path(__file__).with_name("models.toml")
 _PROTOCOLS = get_args(Protocol)
+_ADDRESSED = re.compile(r"(.*?)@(\w+://.*)\Z")
 _SPELLING = "write name, protocol:name or protocol:name@base_url"
 
 Table = Mapping[str, Mapping[str, object]]
@@ -57,9 +59,8 @@ def _resolve(spelled: str, table: Table) -> ModelInfo:
     protocol, colon, rest = spelled.partition(":")
     if not colon or protocol not in _PROTOCOLS:
         return _named(spelled, table)
-    name, at, url = rest.rpartition("@")
-    if not at or "://" not in url:
-        name, url = rest, ""
+    addressed = _ADDRESSED.match(rest)
+    name, url = addressed.groups() if addressed else (rest, "")
     if not name:
         raise UsageError(f"{spelled!r} names no model", remedy=_SPELLING)
     if url:
@@ -94,7 +95,7 @@ def _check_url(spelled: str, url: str) -> None:
         raise UsageError(f"{url!r} in {spelled!r} is no address of a server", remedy="write http://host:port/v1")
     if parts.username or parts.password:
         raise UsageError(
-            f"the address of {spelled.rpartition('@')[0].rpartition(':')[2]!r} carries a password",
+            f"the address of {spelled.partition('@')[0]!r} carries a password",
             remedy="a run's record keeps addresses: put the key into OPENAI_API_KEY or ANTHROPIC_API_KEY",
         )
 
@@ -118,7 +119,8 @@ def _info(name: str, fields: Mapping[str, object], file: Path = BUILT_IN) -> Mod
     try:
         info = ModelInfo.model_validate({"name": name, **fields})
     except ValidationError as error:
-        first = error.errors()[0]
+        misspelt = [found for found in error.errors() if found["type"] == "extra_forbidden"]
+        first = (misspelt or error.errors())[0]
         key = str(first["loc"][0])
         remedy = f"the keys are: {', '.join(k for k in ModelInfo.model_fields if k != 'name')}"
         raise SettingsError(f"{file}, models.{name!r}, key {key}: {first['msg'].lower()}", remedy=remedy) from error

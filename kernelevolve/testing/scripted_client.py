@@ -4,17 +4,19 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 
+from kernelevolve.llm.tokens import estimate_tokens
 from kernelevolve.schema import Answer, ModelRequest, Reply, Usage
 
 
 class ScriptedClient:
-    """Gives prepared answers (text is a plain reply), in order or by request; the last of a list again and again.
+    """Gives prepared answers, in order (the last again and again) or by what a function makes of the question.
 
-    Keeps what it was asked in `asked`. Its replies cost nothing and have no tokens, unless an answer says otherwise.
+    Text is a plain reply, whose tokens are estimated and cost nothing. Keeps what it was asked (`requests`) for the
+    test to look at.
     """
 
     def __init__(self, script: Sequence[Answer | str] | Callable[[ModelRequest], Answer | str]) -> None:
-        self.asked: list[ModelRequest] = []
+        self.requests: list[ModelRequest] = []
         self._script = script
         self._lock = threading.Lock()
         self._closed = False
@@ -24,11 +26,14 @@ class ScriptedClient:
         with self._lock:
             if self._closed:
                 raise CancelledError
-            position = len(self.asked)
-            self.asked.append(request)
+            position = len(self.requests)
+            self.requests.append(request)
         script = self._script
         said = script(request) if callable(script) else script[min(position, len(script) - 1)]
-        return Reply(text=said, stop="end", usage=Usage()) if isinstance(said, str) else said
+        if not isinstance(said, str):
+            return said
+        asked = estimate_tokens(request.system) + estimate_tokens(request.prompt)
+        return Reply(text=said, stop="end", usage=Usage(input_tokens=asked, output_tokens=estimate_tokens(said)))
 
     def close(self) -> None:
         """Answer nothing any more."""
