@@ -96,7 +96,7 @@ class Tuner:
 
     def recall(self, brief: Brief, proposal: Proposal) -> None:
         """Note that a member of a family was proposed in an earlier sitting."""
-        self.expect(_candidate(proposal))
+        self.expect(candidate_of(proposal))
 
     def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal:
         """Never called: a tuner has no questions."""
@@ -178,7 +178,8 @@ class Tuner:
         )
 
 
-def _candidate(proposal: Proposal) -> Candidate:
+def candidate_of(proposal: Proposal) -> Candidate:
+    """What a proposal becomes once its language admits it."""
     return Candidate(
         language=proposal.language, files=proposal.files, tunables=proposal.tunables, lineage=proposal.lineage
     )

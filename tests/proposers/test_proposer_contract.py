@@ -1,7 +1,12 @@
 """The built-in proposers keep to the contract of their seam."""
 
+from answers import MODEL, a_client
+
 from kernelevolve.catalog import PROPOSERS
+from kernelevolve.llm.base import Client
+from kernelevolve.proposers.agent import Agent
 from kernelevolve.proposers.base import Proposer
+from kernelevolve.proposers.model import Model
 from kernelevolve.proposers.tuner import Tuner
 from kernelevolve.schema import Candidate, Lineage, Parent
 from kernelevolve.testing.landscape import a_brief, a_seed
@@ -15,8 +20,26 @@ class TestTuner(ProposerContract):
         return Tuner(Tuner.Config(), seed=seed)
 
 
+class TestModel(ProposerContract):
+    def make(self, *, seed: int = 0) -> Proposer:
+        return Model(Model.Config(), seed=seed, models=(MODEL,))
+
+    def client(self) -> Client:
+        return a_client()
+
+
+class TestModelWithoutTheTuner(TestModel):
+    def make(self, *, seed: int = 0) -> Proposer:
+        return Model(Model.Config(seeds_first=False, tuning=0.0), seed=seed, models=(MODEL,))
+
+
+class TestAgent(TestModel):
+    def make(self, *, seed: int = 0) -> Proposer:
+        return Agent(Agent.Config(), seed=seed)
+
+
 def test_every_proposer_of_the_catalog_is_under_contract():
-    assert set(PROPOSERS.names()) == {TestTuner().make().name}
+    assert set(PROPOSERS.names()) == {suite().make().name for suite in (TestTuner, TestModel, TestAgent)}
 
 
 def kernel(number: int) -> Candidate:
