@@ -15,6 +15,7 @@ class Bandit:
 
     Xia, Li, Qin, Yu, Liu, "Thompson Sampling for Budgeted Multi-armed Bandits", IJCAI 2015: draw how often a model
     improves from what is known of it (a Beta distribution), and take the one with the most improvement for its cost.
+    Where the paper draws the cost too, here it is the mean: a few bills tell it well enough.
     The idea of letting a bandit choose among models, minding their price, is ShinkaEvolve's (arXiv 2509.19349); the
     method differs: that one has upper confidence bounds.
 

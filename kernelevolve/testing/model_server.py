@@ -11,6 +11,7 @@ It says in every answer that it is a fake (`server: kernelevolve-fake-model-serv
 """
 
 import json
+import random
 import socket
 import threading
 import time
@@ -22,7 +23,9 @@ from typing import Literal, Self
 
 from kernelevolve.testing.model_wire import PROTOCOLS, Json, ModelProtocol, Says
 
-__all__ = ["Asked", "Behaviour", "Breaks", "Cuts", "Fails", "Garbles", "ModelServer", "Says", "Stalls", "Stops"]
+__all__ = [
+    "Asked", "Behaviour", "Breaks", "Cuts", "Fails", "Garbles", "ModelServer", "Says", "Stalls", "Stops", "unreliable",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Fails:
 
 @dataclass(frozen=True)
 class Stalls:
-    """Falls silent: after the text when it streams, at once when it doesn't."""
+    """Falls silent: after the text when it streams, at once when it doesn't. `pings`: keeps a stream alive meanwhile."""
 
     text: str = ""
+    pings: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,39 @@ class Asked:
 
 Script = Sequence[Behaviour | str] | Callable[[Asked], Behaviour | str]
 """What is said, in order, the last one again and again; or what to say to a request. Text is a plain reply."""
+
+
+UNRELIABLE: tuple[Behaviour, ...] = (
+    Fails(429, "slow down", retry_after=0.05),
+    Fails(500),
+    Stalls("half a"),
+    Cuts(),
+    Garbles(),
+    Says(""),
+    Says("I can't help with that.", stop="refusal"),
+    Says("```\nhalf a kernel", stop="length"),
+    Says("Certainly! Here is how one could go about a faster kernel."),
+)
+"""What a bad day of a service looks like: faults that pass, refusals, truncation, prose."""
+
+
+def unreliable(
+    answer: Callable[[Asked], Behaviour | str],
+    *,
+    share: float = 1 / 3,
+    seed: int = 0,
+    faults: Sequence[Behaviour] = UNRELIABLE,
+) -> Callable[[Asked], Behaviour | str]:
+    """A script that answers, but for a share of the requests: those get one of the faults.
+
+    Which ones follows from the seed and the request's number.
+    """
+
+    def script(asked: Asked) -> Behaviour | str:
+        draw = random.Random(f"{seed} {asked.number}")
+        return draw.choice(faults) if draw.random() < share else answer(asked)
+
+    return script
 
 
 class ModelServer:
@@ -265,7 +302,7 @@ class _Handler(BaseHTTPRequestHandler):
         for event in (*parts.opening, *parts.pieces):
             self._chunk(event.encoded())
         if isinstance(behaviour, Stalls):
-            self.server.owner.closing.wait()
+            self._stall(pings=behaviour.pings)
         if isinstance(behaviour, Cuts | Stalls):
             self.close_connection = True
             return
@@ -278,6 +315,10 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"event: {parts.pieces[0].name}\n" if parts.pieces[0].name else ""
             self._chunk(f'{name}data: {{"id": "fake", "choices": [{{\n\n'.encode())
         self._chunk(b"")
+
+    def _stall(self, *, pings: bool) -> None:
+        while not self.server.owner.closing.wait(0.05 if pings else None):
+            self._chunk(b": ping\n\n")
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")

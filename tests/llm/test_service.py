@@ -2,6 +2,7 @@ import logging
 import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,7 +11,7 @@ from kernelevolve.llm.connect import NO_KEY
 from kernelevolve.llm.service import Service
 from kernelevolve.schema import CallFailed, ModelInfo, Reply
 from kernelevolve.testing.client_contract import a_question
-from kernelevolve.testing.model_server import Asked, Breaks, Fails, ModelServer, Says, Stalls
+from kernelevolve.testing.model_server import Asked, Breaks, Fails, ModelServer, Says, Stalls, unreliable
 
 PROTOCOLS = ("openai-chat", "openai-responses", "anthropic")
 CANARY = "sk-canary-1f2e3d4c5b6a"
@@ -212,12 +213,12 @@ def test_rejections_are_told_from_what_vendors_say(message, dropped, service):
 
 def test_the_deadline_ends_a_stream_that_never_stops(service):
     """A service may keep the line alive for ever without saying anything."""
-    with ModelServer([Stalls("and so on")]) as server:
-        config = Service.Config(deadline_s=0.3, stall_s=60.0)
+    with ModelServer([Stalls("and so on", pings=True)]) as server:
+        config = Service.Config(deadline_s=0.6, stall_s=0.2)
         answer = service(info_of(server, "anthropic"), config=config).complete(a_question())
     assert isinstance(answer, CallFailed)
     assert answer.reason == "timeout"
-    assert "0.3 s" in answer.message
+    assert (answer.tries, "0.6 s" in answer.message) == (1, True)
 
 
 def test_tries_that_cost_tokens_are_few(service):
@@ -252,3 +253,16 @@ def test_an_interrupted_question_is_given_up(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert (ended.stdout, ended.stderr) == ("interrupted\n", "")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_on_a_bad_day_every_question_gets_an_answer_or_a_reason(protocol, service):
+    with ModelServer(unreliable(lambda asked: f"kernel {asked.prompt}", seed=3)) as server:
+        asker = service(info_of(server, protocol))
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda n: asker.complete(a_question(step=n, prompt=str(n))), range(40)))
+    whole = [(n, a.text) for n, a in enumerate(answers) if isinstance(a, Reply) and a.text.startswith("kernel")]
+    assert all(text == f"kernel {n}" for n, text in whole)
+    assert len(whole) >= 25
+    assert {a.stop for a in answers if isinstance(a, Reply)} >= {"end", "refusal"}
+    assert sum(answer.tries for answer in answers) == len(server.asked)
