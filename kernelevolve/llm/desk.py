@@ -16,6 +16,8 @@ Standing = Literal["searching", "stopped", "ended"]
 any more."""
 
 _LAST_WORDS = ("finished", "certified", "refused")
+_OUT_OF_TIME = "time"
+"""What a sitting says that finished because its minutes were over: the next one goes on."""
 
 
 class OpenBrief(Record):
@@ -41,9 +43,9 @@ class Desk:
         self._claims = Claims(runs.claims_path(run))
 
     def briefs(self) -> tuple[OpenBrief, ...]:
-        """Every open brief, by step."""
+        """Every open brief, by step; none once the run has ended."""
         at = self._claims.at()
-        found = self._store.open_questions(self.run)
+        found = self._open()
         return tuple(OpenBrief(id=brief_id(r), request=r, claimed_at=at.get(brief_id(r))) for r in found)
 
     def take(self, *, again: bool = False) -> OpenBrief | None:
@@ -51,7 +53,7 @@ class Desk:
 
         With `again`, claims of others don't count where nothing else is left. None where nothing is.
         """
-        found = {brief_id(request): request for request in self._store.open_questions(self.run)}
+        found = {brief_id(request): request for request in self._open()}
         taken = self._claims.take(tuple(found), again=again)
         return None if taken is None else OpenBrief(id=taken, request=found[taken], claimed_at=datetime.now(UTC))
 
@@ -83,10 +85,18 @@ class Desk:
         if self._runs.is_attended(self.run):
             return "searching"
         events = self._store.run(self.run).events
-        return "ended" if events and events[-1].kind in _LAST_WORDS else "stopped"
+        if not events or events[-1].kind not in _LAST_WORDS:
+            return "stopped"
+        why = next((event.detail for event in reversed(events) if event.kind == "finished"), "")
+        return "stopped" if why == _OUT_OF_TIME else "ended"
+
+    def _open(self) -> tuple[ModelRequest, ...]:
+        """What was asked and not answered when a run ended is of no use to anybody any more."""
+        found = self._store.open_questions(self.run)
+        return () if found and self.standing() == "ended" else found
 
     def _find(self, brief: str) -> ModelRequest:
-        found = self._store.open_questions(self.run)
+        found = self._open()
         step, attempt = _numbers(brief)
         for request in found:
             if request.step == step and attempt in (None, request.attempt):
@@ -97,6 +107,8 @@ class Desk:
         )
 
     def _why_not(self, brief: str, step: int, attempt: int) -> str:
+        if self.standing() == "ended":
+            return f"brief {brief} is closed: run {self.run} has ended"
         if self._store.find_answer(self.run, step, attempt) is not None:
             return f"brief {brief} of run {self.run} is closed: it was answered before"
         return f"run {self.run} has no brief {brief}"

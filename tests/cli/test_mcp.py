@@ -1,16 +1,14 @@
 """The tools of the MCP server, on a store that a search has left its questions in; and how the server is spoken to."""
 
 import re
-import signal
 import socket
-import subprocess
-from contextlib import contextmanager
 
 import anyio
 import httpx2
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from searching import argv, environment, some_settings
+from talking import ask, http_server, said
 
 from kernelevolve.cli.app import main
 from kernelevolve.cli.mcp.children import Searches
@@ -69,22 +67,6 @@ def store(settings):
 
 def _question(step):
     return ModelRequest(step=step, model="agent", system="The rules.", prompt=f"Task {step}.", max_output_tokens=1000)
-
-
-def ask(settings, *calls):
-    """What a server in this process answers to calls of its tools, one after the other."""
-
-    async def talk():
-        server = make_server(ServerOptions(settings, {}), Searches())
-        async with Client(server) as client:
-            return [await said(client, tool, **arguments) for tool, arguments in calls]
-
-    return anyio.run(talk)
-
-
-async def said(client, tool, **arguments):
-    result = await client.call_tool(tool, arguments)
-    return result.content[0].text if result.is_error else result.structured_content
 
 
 def test_every_tool_and_argument_says_what_it_is_for(settings):
@@ -235,27 +217,13 @@ def test_a_client_on_standard_input_and_output(settings, store):
     assert brief["brief"] == "3.0"
 
 
-@contextmanager
-def http_server(settings):
-    """Address of a server on a free port of this machine."""
-    with subprocess.Popen(
-        argv("mcp", "--http", "0"), stderr=subprocess.PIPE, text=True, env=environment(settings)
-    ) as process:
-        try:
-            line = process.stderr.readline()
-            assert line.startswith("serving MCP on http://127.0.0.1:"), line
-            yield line.rsplit(" ", 1)[1].strip()
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
-
-
 def test_a_client_on_a_port_of_this_machine(settings, store):
     async def talk(address):
         async with Client(address) as client:
             return await said(client, "next_brief", run=RUN)
 
-    with http_server(settings) as address:
+    with http_server(settings) as server:
+        address = server.address
         assert anyio.run(talk, address)["brief"] == "3.0"
         # A page in a browser of this machine, under a name of its own that leads here, or from a site of its own.
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}

@@ -109,9 +109,22 @@ input()
     assert desk.standing() == "stopped"
 
 
-def test_a_run_that_came_to_its_end_has_ended(desk, store):
-    store.add_event(RUN, an_event("finished"))
+def test_a_run_that_came_to_its_end_hands_out_nothing_and_takes_no_answer(desk, store):
+    store.add_question(RUN, question())
+    store.add_event(RUN, an_event("finished", detail="budget"))
+    store.add_event(RUN, an_event("certified"))
     assert desk.standing() == "ended"
+    assert (desk.briefs(), desk.take()) == ((), None)
+    with pytest.raises(UsageError, match="has ended"):
+        desk.answer("0", "kernel")
+
+
+def test_a_sitting_that_ran_out_of_time_leaves_its_briefs_open(desk, store):
+    store.add_question(RUN, question())
+    store.add_event(RUN, an_event("finished", detail="time"))
+    store.add_event(RUN, an_event("refused"))
+    assert desk.standing() == "stopped"
+    desk.answer("0", "kernel")
 
 
 # --- handing out ---
