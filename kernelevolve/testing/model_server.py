@@ -41,7 +41,7 @@ class Fails:
 
 @dataclass(frozen=True)
 class Stalls:
-    """Falls silent: after the text when it streams, at once when it doesn't. `pings`: keeps a stream alive meanwhile."""
+    """Falls silent: after the text when it streams, at once when it doesn't. `pings` keep a stream alive."""
 
     text: str = ""
     pings: bool = False
