@@ -98,6 +98,6 @@ def _words(items: Iterable[object]) -> str:
 
 
 def _sentence(text: str) -> str:
-    """With a capital and a full stop, whether or not its author gave it them."""
-    text = text.strip()
-    return text if not text else f"{text[0].upper()}{text[1:].rstrip('.')}."
+    """With a capital, unless it begins with a name, and a full stop, whether or not its author gave it them."""
+    first, _, rest = text.strip().rstrip(".").partition(" ")
+    return f"{first.capitalize() if first.isalpha() and first.islower() else first} {rest}".strip() + "."
