@@ -1,8 +1,8 @@
 """A parent as a prompt shows it: its source, what was measured, what was found."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from kernelevolve.catalog import LANGUAGES
 from kernelevolve.schema import (
@@ -31,6 +31,7 @@ class Finding:
 
     text: str
     advice: str
+    """empty where an earlier finding said the same"""
     excerpt: str = ""
     """the lines of the source that it is about, numbered; empty where it names none"""
 
@@ -60,8 +61,6 @@ def evidence_of(parent: Parent) -> Evidence:
     """Everything that a prompt may say of a parent."""
     candidate, said = parent.candidate, parent.evaluation
     passed = said if isinstance(said, Passed) else None
-    diagnostics = said.diagnostics[:MOST_FINDINGS]
-    lines = {path: text.split("\n") for path, text in candidate.files.items()}
     return Evidence(
         label=candidate.label,
         language=candidate.language,
@@ -74,7 +73,7 @@ def evidence_of(parent: Parent) -> Evidence:
         high=passed.interval[1] if passed else None,
         measurements=passed.measurements if passed else (),
         estimated_us=said.estimated_us if isinstance(said, Triaged) else None,
-        findings=tuple(_finding(diagnostic, lines) for diagnostic in diagnostics),
+        findings=tuple(_findings(parent)),
     )
 
 
@@ -88,6 +87,16 @@ def _chosen(parent: Parent) -> dict[str, Value]:
     candidate = parent.candidate
     declared = LANGUAGES.load(candidate.language)().tunables(candidate.files)
     return {name: candidate.tunables.get(name, values[0]) for name, values in declared.items()}
+
+
+def _findings(parent: Parent) -> Iterator[Finding]:
+    """The first diagnostics in words; what to do about them is said once where it is the same."""
+    lines = {path: text.split("\n") for path, text in parent.candidate.files.items()}
+    advised: set[str] = set()
+    for diagnostic in parent.evaluation.diagnostics[:MOST_FINDINGS]:
+        finding = _finding(diagnostic, lines)
+        yield replace(finding, advice="") if finding.advice in advised else finding
+        advised.add(finding.advice)
 
 
 def _finding(diagnostic: Diagnostic, lines: Mapping[str, list[str]]) -> Finding:

@@ -14,7 +14,7 @@ from kernelevolve.languages.base import Language
 from kernelevolve.llm.bandit import Bandit
 from kernelevolve.prompts import Prompts
 from kernelevolve.proposers.reading import Kernel, kernel_in
-from kernelevolve.proposers.rendering import Complaint, Question, Renderer, View
+from kernelevolve.proposers.rendering import Complaint, Question, Renderer, TooLong, View
 from kernelevolve.proposers.tuner import Tuner, candidate_of
 from kernelevolve.resources import prompts_dir
 from kernelevolve.schema import (
@@ -110,11 +110,7 @@ class Model:
         if tuned is not None:
             self._note(candidate_of(tuned))
             return tuned.model_copy(update={"proposer": self.name})
-        model = self._models[self._bandit.choose(brief.step)]
-        question = self._question(brief, model)
-        assert question is not None, "only a follow-up may have no room"
-        self._asked[brief.digest] = _Asked(model, question.dropped)
-        return question.request
+        return self._ask(brief)
 
     def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal | ModelRequest:
         """The kernel in an answer, or why there is none; one more question where that may mend it."""
@@ -124,7 +120,7 @@ class Model:
         problems = self._problems(brief, found)
         if problems and request.attempt < self._config.follow_ups and isinstance(answer, Reply):
             again = self._question(brief, asked.model, Complaint(answer.text, problems))
-            if again is not None:
+            if isinstance(again, Question):
                 asked.dropped = again.dropped
                 return again.request
         del self._asked[brief.digest]
@@ -178,7 +174,26 @@ class Model:
         rank = _rank(outcome.evaluation)
         return 1.0 if rank is not None and rank > bar else SOME_USE
 
-    def _question(self, brief: Brief, model: ModelInfo, complaint: Complaint | None = None) -> Question | None:
+    def _ask(self, brief: Brief) -> ModelRequest:
+        """The question to the model whose turn it is or, where it has no room for it, to the one that has most.
+
+        Raises `UsageError` where that has none either.
+        """
+        chosen = self._models[self._bandit.choose(brief.step)]
+        roomiest = max(self._models.values(), key=lambda model: model.context_tokens - model.output_tokens)
+        for model in (chosen, roomiest):
+            question = self._question(brief, model)
+            if isinstance(question, Question):
+                self._asked[brief.digest] = _Asked(model, question.dropped)
+                return question.request
+        assert isinstance(question, TooLong)
+        raise UsageError(
+            f"model {roomiest.name} has room for a prompt of {question.room} tokens, and this task needs about "
+            f"{question.needed}",
+            remedy="choose a model with a larger context, or correct the context_tokens of this one",
+        )
+
+    def _question(self, brief: Brief, model: ModelInfo, complaint: Complaint | None = None) -> Question | TooLong:
         view = View.of(brief, self._language(brief.language).suffixes[0], self._example(brief))
         return self._renderer.question(
             brief, view, model, temperature=self._config.temperature, complaint=complaint

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
-from kernelevolve.errors import UsageError
 from kernelevolve.llm.tokens import estimate_tokens
 from kernelevolve.prompts import Prompts
 from kernelevolve.proposers.evidence import Evidence, evidence_of, without_folders
@@ -77,6 +76,15 @@ class Question:
 
 
 @dataclass(frozen=True)
+class TooLong:
+    """What may not be left out has no room in a model's context."""
+
+    needed: int
+    """tokens, as far as they can be told"""
+    room: int
+
+
+@dataclass(frozen=True)
 class _Less:
     """A view with one part fewer."""
 
@@ -85,7 +93,7 @@ class _Less:
 
 
 class Renderer:
-    """Asks in the words of the templates of a folder. Raises `UsageError` for a template that can't be used."""
+    """Asks in the words of the templates of a folder. Every method raises `UsageError` for one that can't be used."""
 
     def __init__(self, prompts: Prompts) -> None:
         self._templates = Templates(prompts.templates)
@@ -102,13 +110,12 @@ class Renderer:
         *,
         temperature: float | None,
         complaint: Complaint | None = None,
-    ) -> Question | None:
-        """The question with as much as fits; None where a complaint has no room beside the rest.
+    ) -> Question | TooLong:
+        """The question with as much as fits.
 
         The least useful part goes first: documents after the first two, attempts after the first four, the example,
         the other attempts, the machine, measurements, the first documents, and findings. The task, the contract,
-        sources of parents and the change that is wanted are never left out. Raises `UsageError` where they alone are
-        too long for the model.
+        sources of parents, the change that is wanted and a complaint are never left out.
         """
         room = model.context_tokens - model.output_tokens
         after = self._templates.render(FOLLOW_UP, asdict(complaint)) if complaint else ""
@@ -118,13 +125,8 @@ class Renderer:
         prompt = self._prompt(view, after)
         while (needed := estimate_tokens(system) + estimate_tokens(prompt)) > room:
             less = next(steps, None)
-            if less is None and complaint is not None:
-                return None
             if less is None:
-                raise UsageError(
-                    f"model {model.name} has room for a prompt of {room} tokens, and this task needs about {needed}",
-                    remedy="choose a model with a larger context, or correct the context_tokens of this one",
-                )
+                return TooLong(needed, room)
             dropped.append(less.dropped)
             prompt = self._prompt(less.view, after)
         request = ModelRequest(

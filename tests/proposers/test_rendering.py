@@ -288,6 +288,18 @@ def test_task_contract_parent_and_change_are_never_left_out():
         within(300, brief("rewrite", (PASSED,), **FULL))
 
 
+def test_a_question_that_is_too_long_for_one_model_goes_to_the_one_with_most_room():
+    small = MODEL.model_copy(update={"name": "small", "context_tokens": 1300, "output_tokens": 1000})
+    proposer = Model(Model.Config(seeds_first=False, tuning=0.0), seed=0, models=(small, MODEL))
+    assert {proposer.propose(a_brief(step)).model for step in range(12)} == {"m"}
+
+
+def test_advice_is_not_repeated():
+    other = PROFILE.model_copy(update={"message": "n2: 50% of the roofline"})
+    parent = Parent(candidate=PASSED.candidate, evaluation=a_passed(a_candidate(), diagnostics=(PROFILE, other)))
+    assert ask(brief("rewrite", (parent,))).prompt.count("Move fewer bytes.") == 1
+
+
 def test_a_follow_up_without_room_is_not_asked():
     small, long = brief("diff", (PASSED,)), "word " * 2000
     room = needed(ask(small)) + 200
