@@ -135,7 +135,6 @@ class Model:
 
     def recall(self, brief: Brief, proposal: Proposal) -> None:
         """Note what was proposed without a question in an earlier sitting."""
-        self._tuner.recall(brief, proposal)
         self._note(candidate_of(proposal))
 
     def tell(self, outcome: Parent) -> None:
