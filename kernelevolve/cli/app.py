@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 
 from kernelevolve import __version__
-from kernelevolve.cli import agent, doctor, hardware, output, redteam, registry, runs, search, targets, triage
+from kernelevolve.cli import (
+    agent,
+    doctor,
+    hardware,
+    knowledge,
+    output,
+    redteam,
+    registry,
+    runs,
+    search,
+    targets,
+    triage,
+)
 from kernelevolve.cli.mcp.command import mcp
 from kernelevolve.cli.options import EXIT_CODES
 from kernelevolve.errors import KernelevolveError
@@ -26,6 +38,7 @@ app.add_typer(targets.app, name="targets")
 app.add_typer(hardware.app, name="hardware")
 app.add_typer(runs.app, name="runs")
 app.add_typer(registry.app, name="registry")
+app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(agent.app, name="agent")
 app.command("mcp")(mcp)
 app.command("doctor")(doctor.doctor)

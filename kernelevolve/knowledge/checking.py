@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kernelevolve.catalog import LANGUAGES
 from kernelevolve.errors import UsageError
-from kernelevolve.knowledge.library import Library
+from kernelevolve.knowledge.library import LEARNED, Library
 from kernelevolve.prompts import Prompts
 
 _LINES = (30, 150)
@@ -30,18 +30,14 @@ def problems(prompts: Prompts, skills: Path | None = None) -> list[str]:
 
 def _in_documents(library: Library) -> Iterator[str]:
     for line in library.lines:
-        try:
-            text = library.document(line.path).text
-        except UsageError as error:
-            yield str(error)
-            continue
+        text = library.documents[line.path].text
         first, _, rest = text.partition("\n")
         if first != f"# {line.title}":
             yield f"{line.path} begins with {first!r}, and the index calls it {line.title!r}"
         if not re.search(r"^## Sources$", rest, re.MULTILINE):
             yield f"{line.path} has no section Sources"
-        length, own = text.count("\n"), library.shelves[0].prefix == "" and "/" in line.path
-        if own and not _LINES[0] <= length <= _LINES[1] and not line.path.startswith(("learned/", "skills/")):
+        length = text.count("\n")
+        if not line.path.startswith((f"{Prompts.skills}/", LEARNED)) and not _LINES[0] <= length <= _LINES[1]:
             yield f"{line.path} has {length} lines, and {_LINES[0]} to {_LINES[1]} are readable"
         if text.count("```") % 2:
             yield f"{line.path} has a block of code without an end"

@@ -1,7 +1,8 @@
 """The documents, and which of them fit a situation: first the lines of the index are ranked, then texts are read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from kernelevolve.errors import UsageError
@@ -35,44 +36,53 @@ class Match(Record):
 
 @dataclass(frozen=True)
 class Library:
-    """The knowledge hierarchy and, where a folder of skills was named, what past runs left there."""
+    """The knowledge hierarchy and, where a folder of skills was named, what past runs left there, as it was read."""
 
-    shelves: tuple[Shelf, ...]
     lines: tuple[IndexLine, ...]
+    documents: Mapping[str, Document]
+    """by path; those of the folder of skills begin with `learned/`"""
+    folder: Path
+    """where the hierarchy lies"""
 
     @classmethod
     def load(cls, prompts: Prompts, skills: Path | None = None) -> "Library":
-        """Read the indexes; a folder of skills that isn't there yet is empty.
+        """Read it; a folder of skills that isn't there yet is empty. What changes later is not seen.
 
         Raises `UsageError` for an index that is missing, ill-formed, or at odds with the documents.
         """
         shelves = [prompts.shelf]
         if skills is not None and skills.is_dir() and any(skills.glob("*.md")):
             shelves.append(Shelf(skills, LEARNED))
-        lines = tuple(
-            line.model_copy(update={"path": shelf.prefix + line.path})
-            for shelf in shelves
-            for line in read_index(shelf)
-        )
-        if not any(line.path == Prompts.contract for line in lines):
+        lines: list[IndexLine] = []
+        documents: dict[str, Document] = {}
+        for shelf in shelves:
+            for line in read_index(shelf):
+                path = shelf.prefix + line.path
+                lines.append(line.model_copy(update={"path": path}))
+                documents[path] = Document(path=path, title=line.title, text=shelf.read(line.path))
+        if Prompts.contract not in documents:
             raise UsageError(
                 f"{prompts.knowledge} has no {Prompts.contract}",
                 remedy="every brief carries it: write what a candidate may and may not do",
             )
-        return cls(tuple(shelves), lines)
+        return cls(tuple(lines), documents, prompts.knowledge)
 
     def document(self, path: str) -> Document:
         """A document by its path. Raises `UsageError`."""
-        line = next((line for line in self.lines if line.path == path), None)
-        if line is None:
-            raise UsageError(f"there is no document {path}", remedy="kernelevolve knowledge list shows what there is")
-        shelf = next(s for s in reversed(self.shelves) if path.startswith(s.prefix))
-        return Document(path=path, title=line.title, text=shelf.read(path.removeprefix(shelf.prefix)))
+        if path not in self.documents:
+            close = get_close_matches(path, self.documents, n=1)
+            raise UsageError(
+                f"there is no document {path}",
+                remedy=f"did you mean {close[0]}?" if close else "kernelevolve knowledge list shows what there is",
+            )
+        return self.documents[path]
 
     def find(self, query: Query) -> tuple[Match, ...]:
-        """The lines that fit, the best first; what is always included comes before all others.
+        """The lines that fit, the most useful first.
 
-        Lines for other hardware or another language never fit. Raises `UsageError` for a language without a page.
+        What is always included leads, then the best about the operation, about the very hardware and about the
+        bottleneck, so that none of the three is crowded out by the others; then all others by their score. Lines for
+        other hardware or another language never fit. Raises `UsageError` for a language without a page.
         """
         fitting = [line for line in self.lines if _admissible(line, query)]
         if not fitting:
@@ -84,8 +94,11 @@ class Library:
             for line, share in zip(fitting, by_words, strict=True)
             if line.path in always or _related(line, query, share)
         ]
-        rank = {path: number for number, path in enumerate(always)}
-        return tuple(sorted(scored, key=lambda m: (rank.get(m.line.path, len(rank)), -m.score, m.line.path)))
+        ranked = sorted(scored, key=lambda m: (-m.score, m.line.path))
+        first = [m for page in always for m in ranked if m.line.path == page]
+        for about in (_names_operation, _names_hardware, _names_bottleneck) if query.target else ():
+            first += [m for m in ranked if m not in first and about(m.line, query)][:1]
+        return (*first, *(m for m in ranked if m not in first))
 
     def retrieve(self, query: Query) -> tuple[Document, ...]:
         """The documents for a brief, the most useful first, within the query's limits.
@@ -99,9 +112,9 @@ class Library:
         if query.language is None:
             return ()
         page = Prompts.language_page(query.language)
-        if not any(line.path == page for line in self.lines):
+        if page not in self.documents:
             raise UsageError(
-                f"there is no page about the language {query.language} in {self.shelves[0].folder}",
+                f"there is no page about the language {query.language} in {self.folder}",
                 remedy=f"write {page} and its line in index.md",
             )
         return (page, Prompts.contract)
@@ -111,7 +124,7 @@ class Library:
         for match in matches:
             if not match.always and not documents:
                 return
-            document = self.document(match.line.path)
+            document = self.documents[match.line.path]
             if not match.always and len(document.text) > characters:
                 continue
             documents -= not match.always
@@ -138,23 +151,38 @@ def _names_operation(line: IndexLine, query: Query) -> bool:
     return query.target in line.operations or any(asked.issuperset(words(tag)) for tag in line.operations if tag != ANY)
 
 
+def _names_hardware(line: IndexLine, query: Query) -> bool:
+    """Whether it is about this architecture, or a feature of it, rather than about all of a kind."""
+    return not ((query.platform or frozenset()) - _GENERAL).isdisjoint(line.hardware)
+
+
+def _names_bottleneck(line: IndexLine, query: Query) -> bool:
+    # A search by words alone is no situation in which something is unknown.
+    return query.bottleneck in line.bottlenecks and bool(query.target or query.bottleneck != "unknown")
+
+
 def _score(line: IndexLine, query: Query, by_words: float) -> float:
-    tags = query.platform or frozenset()
+    # A document about one bottleneck says more of it than one about all.
+    share = (1 + 1 / len(line.bottlenecks)) / 2
     return (
         _OPERATION * _names_operation(line, query)
-        + _BOTTLENECK * (query.bottleneck in line.bottlenecks)
-        + _ARCHITECTURE * bool((tags - _GENERAL) & set(line.hardware))
+        + _BOTTLENECK * share * _names_bottleneck(line, query)
+        + _ARCHITECTURE * _names_hardware(line, query)
         + _LANGUAGE * (query.language is not None and query.language in line.languages)
         + _WORDS * by_words
     )
 
 
 def _by_words(lines: Sequence[IndexLine], query: Query) -> list[float]:
-    """How well each line's words fit (BM25, Robertson and Zaragoza 2009), as a share of the best one's, 0 to 1."""
-    from rank_bm25 import BM25Okapi  # imports numpy
+    """How well each line's words fit, as a share of the best one's, 0 to 1.
 
-    text = " ".join((query.target, query.summary, query.bottleneck, query.change or ""))
-    # Okapi's weight of a word that most lines have is zero or less; the class puts a small one in its place.
-    scores = [max(0.0, float(s)) for s in BM25Okapi([line.terms for line in lines]).get_scores(words(text))]
+    BM25L (Lv and Zhai, CIKM 2011): like Okapi's BM25 it counts rare words more, but none less than nothing, so that
+    a handful of lines can be ranked too.
+    """
+    from rank_bm25 import BM25L  # imports numpy
+
+    named = query.bottleneck if query.bottleneck != "unknown" else ""
+    text = " ".join((query.target, query.summary, named, query.change or ""))
+    scores = [float(score) for score in BM25L([line.terms for line in lines]).get_scores(words(text))]
     best = max(scores)
     return [score / best if best > 0 else 0.0 for score in scores]

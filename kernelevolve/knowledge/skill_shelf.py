@@ -90,7 +90,7 @@ def _fault(lesson: Fault) -> str:
 
 
 def _line(skill: Skill) -> IndexLine:
-    bottlenecks = dict.fromkeys([*(h.bottleneck for h in skill.helps), *map(_bottleneck, skill.faults)])
+    bottlenecks = dict.fromkeys([*(h.bottleneck for h in skill.helps), *(f.bottleneck for f in skill.faults)])
     hardware = skill.hardware
     tag = architectures.plain(hardware.architecture) if hardware.device == "gpu" else hardware.architecture
     ideas = "; ".join(h.idea for h in skill.helps[:3]) or "failures and what mended them"
@@ -98,10 +98,6 @@ def _line(skill: Skill) -> IndexLine:
         path=f"{skill.slug}.md", title=_title(skill), operations=(skill.target,), bottlenecks=tuple(bottlenecks),
         hardware=(tag,), languages=(skill.language,), gives=ideas,
     )  # fmt: skip
-
-
-def _bottleneck(fault: Fault) -> str:
-    return "compile" if fault.stage in ("parse", "build", "load") else "correctness"
 
 
 def _read(record: Path) -> Skill:

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from pydantic import Field
 
+from kernelevolve.diagnosis import bottleneck_of
 from kernelevolve.schema import (
     Candidate,
     Change,
     Cheat,
-    Counters,
     Diagnostic,
     Duplicate,
     Evaluation,
@@ -20,7 +20,6 @@ from kernelevolve.schema import (
     NoKernel,
     ParseError,
     Passed,
-    Profile,
     Record,
     Run,
     Stage,
@@ -79,6 +78,7 @@ class Fault(Record):
     """A failure, what it came from, and what mended it."""
 
     stage: Stage
+    bottleneck: str = Field(description="what a brief calls it: compile, correctness, limits, ...")
     kind: str = Field(description="of the diagnostic")
     message: str
     advice: str
@@ -127,12 +127,11 @@ class _Told:
     evaluation: Evaluation
 
 
-def distil(run: Run, bottlenecks: Mapping[int, str] | None = None) -> Skill | None:
+def distil(run: Run) -> Skill | None:
     """What a run learned; None where nothing is settled.
 
     A change counts as a help where the whole interval of the child lies above that of every parent; a confirmation
-    replaces what the search had measured. `bottlenecks` names that of a step's brief where it is known; elsewhere
-    it is read off the parent's diagnostics.
+    replaces what the search had measured.
     """
     told = [
         _Told(step, step.candidate, verdict)
@@ -142,7 +141,7 @@ def distil(run: Run, bottlenecks: Mapping[int, str] | None = None) -> Skill | No
     known: dict[str, _Told] = {}
     for each in told:
         known.setdefault(each.candidate.digest, each)
-    helps = tuple(_helps(run.spec.run, told, known, bottlenecks or {}))
+    helps = tuple(_helps(run.spec.run, told, known))
     faults = tuple(_faults(run, known))
     if not helps and not faults:
         return None
@@ -177,7 +176,7 @@ def _verdict(step: Step) -> Evaluation | None:
     return step.confirmations[-1] if step.confirmations else step.evaluation
 
 
-def _helps(run: str, told: list[_Told], known: Mapping[str, _Told], bottlenecks: Mapping[int, str]) -> Iterator[Help]:
+def _helps(run: str, told: list[_Told], known: Mapping[str, _Told]) -> Iterator[Help]:
     for child in told:
         parents = [known[p] for p in child.candidate.lineage.parents if p in known]
         passed = child.evaluation
@@ -189,7 +188,7 @@ def _helps(run: str, told: list[_Told], known: Mapping[str, _Told], bottlenecks:
         best, before = max(measured, key=lambda pair: pair[1].fitness)
         yield Help(
             change=child.candidate.lineage.change,
-            bottleneck=bottlenecks.get(child.step.number) or bottleneck_of(before),
+            bottleneck=bottleneck_of(before).name,
             idea=_plain(child.step.proposal.idea, _IDEA_CHARACTERS) or _retuned(best.candidate, child.candidate),
             evidence=(_gain(run, child.candidate.digest, passed, best.candidate.digest, before),),
         )
@@ -218,6 +217,7 @@ def _faults(run: Run, known: Mapping[str, _Told]) -> Iterator[Fault]:
         digest = step.candidate.digest if step.candidate else ""
         yield Fault(
             stage=failed.stage,
+            bottleneck=bottleneck_of(failed).name,
             kind=finding.kind,
             message=_plain(finding.message, _MESSAGE_CHARACTERS),
             advice=_plain(finding.advice, _MESSAGE_CHARACTERS),
@@ -231,13 +231,6 @@ def _telling(diagnostics: Iterable[Diagnostic]) -> Diagnostic | None:
     """The first finding about a kernel. What misled the judge is nobody's lesson, and noise teaches nothing."""
     silent = (Cheat, Duplicate, NoKernel, Unsettled, ParseError)
     return next((d for d in diagnostics if not isinstance(d, silent)), None)
-
-
-def bottleneck_of(passed: Passed) -> str:
-    """The limit that a measured kernel sits at: a profiler's word, else the most frequent one of its profiles."""
-    counted: list[str] = [d.bound for d in passed.diagnostics if isinstance(d, Counters) and d.bound]
-    bounds = counted or [d.bound for d in passed.diagnostics if isinstance(d, Profile)]
-    return max(sorted(set(bounds)), key=bounds.count) if bounds else "unknown"
 
 
 def _retuned(parent: Candidate, child: Candidate) -> str:
