@@ -145,7 +145,7 @@ def _wait(desk: "Desk", seconds: float, again: bool) -> "OpenBrief | None":
 
 def _read(source: Path) -> str:
     try:
-        return sys.stdin.read() if source == Path("-") else source.read_text(encoding="utf-8")
+        return (sys.stdin.buffer.read() if source == Path("-") else source.read_bytes()).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read {source}: {error}", remedy="name a text file, or - for standard input") from error
 

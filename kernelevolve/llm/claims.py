@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from kernelevolve.errors import StoreError
 from kernelevolve.schema import Record
@@ -19,7 +19,9 @@ LAPSES_AFTER = timedelta(minutes=30)
 class _Claims(Record):
     """The content of the file."""
 
-    at: dict[str, datetime] = Field(default_factory=dict, description="brief to the last time it was handed out, UTC")
+    at: dict[str, AwareDatetime] = Field(
+        default_factory=dict, description="brief to the last time it was handed out, UTC"
+    )
 
 
 class Claims:

@@ -15,6 +15,9 @@ Standing = Literal["searching", "stopped", "ended"]
 """searching: a process waits for answers; stopped: none does, and the run can be resumed; ended: nothing is asked
 any more."""
 
+LONGEST = 1_000_000
+"""Characters of an answer, at most; a kernel has a hundredth of that."""
+
 _LAST_WORDS = ("finished", "certified", "refused")
 _OUT_OF_TIME = "time"
 """What a sitting says that finished because its minutes were over: the next one goes on."""
@@ -60,13 +63,17 @@ class Desk:
     def answer(self, brief: str, text: str) -> ModelRequest:
         """Answer a brief (`STEP` or `STEP.ATTEMPT`); returns what was asked.
 
-        Raises `UsageError`: no such brief, one that was answered before, or an answer that is empty.
+        Raises `UsageError`: no such brief, one that was answered before, an answer that is empty or far too long.
         """
         request = self._find(brief)
         if not text.strip():
             raise UsageError(
                 f"the answer to brief {brief_id(request)} is empty",
                 remedy="write what the brief asks for, or pass the brief over with skip",
+            )
+        if len(text) > LONGEST:
+            raise UsageError(
+                f"the answer to brief {brief_id(request)} has {len(text):,} characters", remedy="is it the right file?"
             )
         # The run pays nothing for it, and nobody tells what it cost elsewhere.
         self._close(request, Reply(text=text, stop="end", usage=Usage(), seconds=self._seconds(request)))

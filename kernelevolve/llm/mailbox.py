@@ -8,8 +8,8 @@ from kernelevolve.runs import Runs
 from kernelevolve.schema import Answer, ModelRequest
 from kernelevolve.store import SqlStore
 
-_EVERY_S = 0.2
-"""Between two looks at the store."""
+_EVERY_S = 0.5
+"""Between two looks at the store: seldom enough not to be felt by the kernels that are timed meanwhile."""
 
 
 class Mailbox:

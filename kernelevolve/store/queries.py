@@ -77,8 +77,11 @@ def arrivals(run: str) -> Executable:
     return joined.where(ArrivalRow.run == run).order_by(ArrivalRow.id)
 
 
-def questions(run: str) -> Executable:
-    """Number, attempt, object, and whether it is answered or closed, of each question, by step and attempt."""
+def questions(run: str, only: tuple[int, int] | None = None) -> Executable:
+    """Number, attempt, object, and whether it is answered or closed, of each question, by step and attempt.
+
+    `only`: of the question with this step and attempt.
+    """
     rows = select(
         QuestionRow.number,
         QuestionRow.attempt,
@@ -89,6 +92,8 @@ def questions(run: str) -> Executable:
     for other in (AnswerRow, ExchangeRow):
         same = (other.run == QuestionRow.run) & (other.number == QuestionRow.number)
         rows = rows.outerjoin(other, same & (other.attempt == QuestionRow.attempt))
+    if only is not None:
+        rows = rows.where(QuestionRow.number == only[0], QuestionRow.attempt == only[1])
     return rows.where(QuestionRow.run == run).order_by(QuestionRow.number, QuestionRow.attempt)
 
 

@@ -84,7 +84,7 @@ def test_an_answer_from_a_file_is_kept(store, tmp_path, capfd):
 
 
 def test_an_answer_from_standard_input_is_kept(store, monkeypatch, capfd):
-    monkeypatch.setattr("sys.stdin", io.StringIO("a kernel"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a kernel")))
     assert run("answer", RUN, "5.0", "-", "--json") == 0
     found = json.loads(capfd.readouterr().out)
     assert found == {"run": RUN, "brief": "5.0", "outcome": "answered", "standing": "stopped"}
@@ -150,14 +150,14 @@ def test_status_tells_the_best_and_what_is_open(store, capfd):
     ids=" ".join,
 )
 def test_an_unknown_run_is_said_to_be_one(words, store, monkeypatch, capfd):
-    monkeypatch.setattr("sys.stdin", io.StringIO("a kernel"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a kernel")))
     assert run(*words) == 2
     assert "remedy:" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("brief", "message"), [("9", "has no brief 9"), ("four", "names no brief")])
 def test_an_unknown_brief_is_said_to_be_one(brief, message, store, monkeypatch, capfd):
-    monkeypatch.setattr("sys.stdin", io.StringIO("a kernel"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a kernel")))
     assert run("answer", RUN, brief, "-") == 2
     said = capfd.readouterr().err
     assert message in said
@@ -165,7 +165,7 @@ def test_an_unknown_brief_is_said_to_be_one(brief, message, store, monkeypatch, 
 
 
 def test_a_second_answer_is_refused_and_what_is_open_is_named(store, monkeypatch, capfd):
-    monkeypatch.setattr("sys.stdin", io.StringIO("a kernel"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a kernel")))
     assert run("answer", RUN, "4", "-") == 0
     assert run("skip", RUN, "4", "--json") == 2
     error = json.loads(capfd.readouterr().out.partition("4.0\n")[2])["error"]
@@ -173,7 +173,7 @@ def test_a_second_answer_is_refused_and_what_is_open_is_named(store, monkeypatch
     assert error["remedy"] == "open now: 5.0"
 
 
-@pytest.mark.parametrize("content", [b"", b"  \n", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [b"", b"  \n", b"\xff\xfe\x00", b"x" * 1_000_001])
 def test_a_file_that_holds_no_answer_is_refused(content, store, tmp_path, capfd):
     file = tmp_path / "answer"
     file.write_bytes(content)

@@ -130,7 +130,7 @@ def test_status_best_and_lineage_agree(settings, store):
     store.add_event(RUN, an_event("refused", detail="it loses on two workloads"))
     calls = [(tool, {"run": RUN}) for tool in ("status", "best", "lineage")]
     status, best, line, of_first = ask(settings, *calls, ("lineage", {"run": RUN, "step": 0}))
-    assert (status["evaluated"], status["failed"], status["open_briefs"]) == (3, 1, ["3.0", "4.0"])
+    assert (status["evaluated"], status["failed"], status["standing"], status["open_briefs"]) == (3, 1, "ended", [])
     assert status["best"] == best["best"]
     assert (best["best"]["step"], best["tunables"], best["language"]) == (1, {"BLOCK": 16}, "cpp")
     assert best["files"] == a_candidate().files
