@@ -33,17 +33,17 @@ class Adaptive:
 
         drafts: int = Field(6, ge=1, description="drafts at the start, so that every seed gets its chance")
         cold: float = Field(0.05, gt=0, le=1, description="share of the later asks that are drafts; never zero")
-        cold_stalled: float = Field(0.15, gt=0, le=1, description="the same, once nothing has got better for long")
+        cold_stalled: float = Field(0.1, gt=0, le=1, description="the same, once nothing has got better for long")
         lead: float = Field(1.0, ge=0, le=1, description="share of the leading niche or peak while it gains")
         lead_stalled: float = Field(0.25, ge=0, le=1, description="the same, once it has stalled for long")
-        patience: float = Field(20.0, gt=0, description="changes without a gain that are long")
+        patience: float = Field(25.0, gt=0, description="changes without a gain that are long")
         least_gain: float = Field(0.005, ge=0, description="of one change, as a fraction, for it to count as a gain")
         horizon: float = Field(10.0, ge=0, description="changes for which a pace is expected to last")
         niche_curiosity: float = Field(1.0, ge=0, description="weight of having tried a niche little")
         peak_curiosity: float = Field(0.2, ge=0, description="weight of having tried a peak little")
         apart: float = Field(0.5, gt=0, le=1, description="structural distance of niches, 0 to 1")
         reach: float = Field(4.0, gt=0, description="radius of a peak, in usual steps")
-        overuse: float = Field(0.02, gt=0, description="taken off a parent for every e-fold of children")
+        overuse: float = Field(0.005, gt=0, description="taken off a parent for every e-fold of children")
 
     def __init__(self, config: Config, *, seed: int, changes: tuple[Change, ...]) -> None:
         self._config = config
@@ -128,4 +128,5 @@ class Adaptive:
 
 
 def _fading(at_first: float, in_the_end: float, stall: float) -> float:
-    return in_the_end + (at_first - in_the_end) * math.exp(-stall)
+    """From one share to another as a stall, in units of patience, gets long: little at first, for waiting is normal."""
+    return in_the_end + (at_first - in_the_end) * math.exp(-(stall**2))
