@@ -144,7 +144,7 @@ def learn(
     if as_json:
         output.document({"run": name, "skill": skill, "document": str(page) if page else None})
     elif skill and page:
-        output.text(f"{page}: {len(skill.helps)} changes that helped, {len(skill.faults)} kinds of failure")
+        output.text(f"{page}; changes that helped: {len(skill.helps)}, kinds of failure: {len(skill.faults)}")
     else:
         output.note(f"run {name} settled nothing: no change was faster for certain, and nothing failed")
 
