@@ -8,11 +8,13 @@
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
+from typing import ClassVar
 
 from kernelevolve.policies.base import Plan, Policy
 from kernelevolve.schema import Candidate, Change, Lineage, Parent, Purpose
-from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_triaged
+from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed, a_triaged
 
 _ASKS = 60
 """enough for every branch of a policy that draws at random"""
@@ -32,6 +34,12 @@ def _failed(number: int, purpose: Purpose = "search") -> Parent:
     return Parent(candidate=candidate, evaluation=a_failed(candidate, purpose=purpose))
 
 
+def _ambiguous(number: int, purpose: Purpose = "search") -> Parent:
+    candidate = _candidate(number)
+    unsure = a_measurement(1.1, low=0.8, high=1.5, verdict="ambiguous")
+    return Parent(candidate=candidate, evaluation=a_passed(candidate, purpose=purpose, measurements=(unsure,)))
+
+
 def _outcomes(count: int) -> list[Parent]:
     """Every third fails, the others get faster and slower by turns."""
     return [_failed(n) if n % 3 == 0 else _passed(n, 1.0 + (n * 7 % 5) / 10) for n in range(count)]
@@ -43,6 +51,9 @@ def _finite(statistics: dict[str, float]) -> bool:
 
 class PolicyContract:
     """The suite. `make` has to be overridden."""
+
+    only_drafts: ClassVar[bool] = False
+    """whether the policy never asks for anything else"""
 
     def make(self, *, seed: int = 0, changes: tuple[Change, ...] = ("rewrite",)) -> Policy:
         """A policy that has been told nothing."""
@@ -67,11 +78,58 @@ class PolicyContract:
         assert {policy.ask() for _ in range(_ASKS)} == {Plan("draft")}
 
     def test_parents_are_candidates_that_passed(self) -> None:
-        """Neither a failed candidate nor one from outside the population is changed."""
+        """Neither a failed candidate nor one from outside the population is changed, where repair isn't possible."""
         outcomes = _outcomes(20)
         passed = [o for o in outcomes if o.evaluation.outcome == "passed"]
         policy = self.after(outcomes)
         assert all(parent in passed for _ in range(_ASKS) for parent in policy.ask().parents)
+
+    def test_a_failed_candidate_is_only_repaired_and_only_a_few_times(self) -> None:
+        """A repair has one parent, which failed; nothing else has one that did."""
+        outcomes = _outcomes(20)
+        failed = {o.candidate.digest for o in outcomes if o.evaluation.outcome == "failed"}
+        policy = self.make(changes=("rewrite", "repair"))
+        for step, outcome in enumerate(outcomes):
+            policy.tell(step, outcome)
+        repaired = Counter[str]()
+        for plan in [policy.ask() for _ in range(8 * _ASKS)]:
+            digests = [parent.candidate.digest for parent in plan.parents]
+            assert len(digests) == 1 if plan.change == "repair" else failed.isdisjoint(digests)
+            repaired.update(digests if plan.change == "repair" else ())
+        assert set(repaired) <= failed
+        assert all(count <= 2 for count in repaired.values())
+
+    def test_what_failed_its_confirmation_is_not_repaired(self) -> None:
+        """It was right once by luck; where the flaw is nobody knows."""
+        policy = self.make(changes=("repair",))
+        policy.tell(0, _passed(0, 3.0))
+        policy.tell(0, _failed(0, purpose="confirm"))
+        assert {policy.ask() for _ in range(_ASKS)} == {Plan("draft")}
+
+    def test_an_ambiguous_candidate_breeds_once_it_was_measured_again(self) -> None:
+        """Whatever the second look says, it is the best that there is."""
+        policy = self.after([_ambiguous(0)])
+        assert {policy.ask() for _ in range(_ASKS)} == {Plan("draft")}
+        again = _ambiguous(0, "confirm")
+        policy.tell(0, again)
+        assert any(policy.ask().parents == (again,) for _ in range(_ASKS)) or self.only_drafts
+        assert _finite(policy.statistics())
+
+    def test_cold_starts_never_vanish(self) -> None:
+        """Drafts, and changes that remember nothing, however well the rest goes."""
+        policy = self.after([_passed(n, 1.0 + n / 10) for n in range(40)])
+        plans = [policy.ask() for _ in range(10 * _ASKS)]
+        assert any(plan.memory == "clean" for plan in plans)
+        assert any(plan.change == "draft" for plan in plans)
+
+    def test_a_step_that_came_to_nothing_is_over(self) -> None:
+        """Its answer never became a candidate: that is told as None, and leaves no trace but the step's number."""
+        first, resumed = self.make(seed=5), self.make(seed=5)
+        for step, outcome in enumerate(_outcomes(12)):
+            first.ask()
+            first.tell(step, None if step % 4 == 1 else outcome)
+            resumed.tell(step, None if step % 4 == 1 else outcome)
+        assert [first.ask() for _ in range(_ASKS)] == [resumed.ask() for _ in range(_ASKS)]
 
     def test_a_plan_is_a_draft_without_parents_or_a_change_that_the_proposer_makes(self) -> None:
         """Crossover has two different parents, every other change has one."""

@@ -24,6 +24,8 @@ class TestGreedy(PolicyContract):
 
 
 class TestBestOfN(PolicyContract):
+    only_drafts = True
+
     def make(self, *, seed: int = 0, changes: tuple[Change, ...] = ("rewrite",)) -> Policy:
         return BestOfN(BestOfN.Config(), seed=seed, changes=changes)
 
