@@ -139,6 +139,14 @@ def load(file: Path | None = None, **command_line: object) -> Settings:
         ) from error
 
 
+def environment(file: Path | None = None, **command_line: object) -> dict[str, str]:
+    """This process's environment, with what `load` is given in it too: for a command that is to go by the same."""
+    given = {
+        name.upper(): str(value) for name, value in {"settings": file, **command_line}.items() if value is not None
+    }
+    return {**os.environ, **{f"{PREFIX}{name}": value for name, value in given.items()}}
+
+
 def _settings_file(chosen: Path | None) -> Path | None:
     named = os.environ.get(f"{PREFIX}SETTINGS")
     if chosen is None and named is None:

@@ -21,7 +21,7 @@ def ask(settings: Settings, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
     """What a server in this process answers to calls of its tools, one after the other."""
 
     async def talk() -> list[Any]:
-        server = make_server(ServerOptions(settings, {}), Searches())
+        server = make_server(ServerOptions(settings, environment(settings)), Searches())
         async with Client(server) as client:
             return [await said(client, tool, **arguments) for tool, arguments in calls]
 

@@ -71,7 +71,7 @@ def _question(step):
 
 def test_every_tool_and_argument_says_what_it_is_for(settings):
     async def talk():
-        async with Client(make_server(ServerOptions(settings, {}), Searches())) as client:
+        async with Client(make_server(ServerOptions(settings, environment(settings)), Searches())) as client:
             return (await client.list_tools()).tools
 
     tools = anyio.run(talk)
@@ -178,11 +178,15 @@ def test_what_cannot_be_done_is_said_with_its_remedy(tool, arguments, message, s
     assert re.search(message, answer)
 
 
-def test_the_complaint_of_a_search_that_cannot_begin_reaches_the_client(settings, monkeypatch):
-    for name, value in environment(settings).items():
-        monkeypatch.setenv(name, value)
+def test_the_complaint_of_a_search_that_cannot_begin_reaches_the_client(settings):
     (answer,) = ask(settings, ("start_search", {"target": "tinny", "proposer": "tuner"}))
     assert re.search(r"no target is called 'tinny' .*\(did you mean tiny\?\)", answer)
+
+
+def test_what_the_server_was_started_with_reaches_its_commands(settings):
+    options = ServerOptions.load(None, runs=settings.runs, targets=settings.targets, prompts=settings.prompts)
+    found = {name: options.environment.get(f"KERNELEVOLVE_{name.upper()}") for name in ("runs", "targets", "prompts")}
+    assert found == {name: str(getattr(settings, name)) for name in found}
 
 
 def test_without_the_library_the_command_says_how_to_get_it(monkeypatch, capfd):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLong
 from threading import Thread
@@ -46,10 +47,11 @@ class Ended(BaseModel):
 class Child:
     """One `kernelevolve` command, with `--json`; it ends at the latest when this process does."""
 
-    def __init__(self, command: str, *words: str) -> None:
+    def __init__(self, environment: Mapping[str, str], command: str, *words: str) -> None:
         self._command = command
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kernelevolve.cli.tethered", command, "--json", *words],
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

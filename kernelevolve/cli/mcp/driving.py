@@ -56,32 +56,18 @@ class Driving:
         ] = "agent",
     ) -> SearchStarted:
         """Start a search for a faster kernel, then ask next_brief for work. What is left out is set by the server."""
-        words = self._options.search(
+        words = _words(
             evals=evals, minutes=minutes, language=language, hardware=hardware, policy=policy, seed=seed,
             proposer=proposer,
         )  # fmt: skip
-        child = Child("search", *words, "--", target)
-        try:
-            run = await to_thread.run_sync(child.run_name, _BEGINS_WITHIN_S, abandon_on_cancel=True)
-        except BaseException:  # whatever it is, cancellation included: nobody would know the name of this search
-            child.interrupt()
-            raise
-        self._searches.add(run, child)
-        return SearchStarted(run=run)
+        return await self._begin(*words, "--", target)
 
     async def resume_search(self, run: RunName) -> SearchStarted:
         """Go on with a run that was stopped, to its total budget. Answers that were given meanwhile are taken up."""
         standing = await to_thread.run_sync(self._standing, run)
         if standing == "searching":
             raise UsageError(f"run {run} is being searched already", remedy="ask next_brief for work")
-        child = Child("search", *self._options.resume(), f"--resume={run}")
-        try:
-            name = await to_thread.run_sync(child.run_name, _BEGINS_WITHIN_S, abandon_on_cancel=True)
-        except BaseException:
-            child.interrupt()
-            raise
-        self._searches.add(name, child)
-        return SearchStarted(run=name)
+        return await self._begin(f"--resume={run}")
 
     async def stop_search(self, run: RunName) -> Receipt:
         """Stop a search that this server runs. Nothing is lost: resume_search goes on with it."""
@@ -134,15 +120,25 @@ class Driving:
         hardware: Annotated[str | None, Field(description="key or alias of a device of this machine")] = None,
     ) -> Verdict:
         """Judge one candidate outside any run: build it, compare its results, time it against the fastest baseline."""
-        words = self._options.evaluate(language=language, hardware=hardware)
+        words = _words(language=language, hardware=hardware)
         words += [f"--workload={name}" for name in workloads or ()]
         with _written(files) as paths:
-            child = Child("eval", *words, "--", target, *paths)
+            child = Child(self._options.environment, "eval", *words, "--", target, *paths)
             try:
                 said = await to_thread.run_sync(child.outcome, EvalDocument, abandon_on_cancel=True)
             finally:
                 child.interrupt()
         return said.verdict
+
+    async def _begin(self, *words: str) -> SearchStarted:
+        child = Child(self._options.environment, "search", *words)
+        try:
+            run = await to_thread.run_sync(child.run_name, _BEGINS_WITHIN_S, abandon_on_cancel=True)
+        except BaseException:  # whatever it is, cancellation included: nobody would know the name of this search
+            child.interrupt()
+            raise
+        self._searches.add(run, child)
+        return SearchStarted(run=run)
 
     def _next(self, run: str, again: bool) -> NextBrief:
         with self._desk(run) as desk:
@@ -195,6 +191,10 @@ class Driving:
                 return
         with SqlStore.open(self._runs.database) as store:
             yield Desk(self._runs, store, run)
+
+
+def _words(**options: object) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
 @contextmanager
