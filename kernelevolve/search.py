@@ -1,117 +1,45 @@
-"""The search: ask the policy, brief the proposer, let the harness judge, tell both, until the budget is spent."""
+"""The search: questions and evaluations under way together, decided one by one as they come in, until it may end."""
 
-import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Self
 
-from kernelevolve import __version__, hardware, targets
-from kernelevolve.catalog import EXECUTORS, LANGUAGES, POLICIES, PROPOSERS
-from kernelevolve.errors import UsageError
+from kernelevolve import hardware
+from kernelevolve.admission import Admission
+from kernelevolve.asking import Lanes
+from kernelevolve.catalog import POLICIES, PROPOSERS
+from kernelevolve.commission import TRIAGE, commission
+from kernelevolve.course import Course, Minds, Work
+from kernelevolve.errors import KernelevolveError, UsageError
 from kernelevolve.executors import Executor
 from kernelevolve.languages import language_for
+from kernelevolve.llm.budget import Spending
+from kernelevolve.outside import Live, Outside
 from kernelevolve.plans import confirmation
 from kernelevolve.policies.base import Policy
 from kernelevolve.proposers.base import Proposer
-from kernelevolve.resources import targets_dir
 from kernelevolve.runs import Runs
 from kernelevolve.schema import (
-    Brief,
     Calibration,
     CalibrationJob,
-    Candidate,
     Entry,
-    Evaluation,
     Event,
     EventKind,
-    Failed,
     Job,
-    ModelRequest,
-    Parent,
-    Passed,
-    Proposal,
-    Purpose,
     Refused,
     RunSpec,
-    Step,
     TimingPlan,
-    Triaged,
 )
 from kernelevolve.settings import Settings
+from kernelevolve.standing import Progress, SearchResult, Stage, Standing, Stopped, fastest_baselines
 from kernelevolve.store import SqlStore
+from kernelevolve.traffic import Traffic
 
-log = logging.getLogger(__name__)
-
-Stage = Literal["calibrating", "searching", "confirming", "done"]
-Stopped = Literal["budget", "time", "exhausted"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a search stands."""
-
-    stage: Stage
-    evaluated: int
-    failed: int
-    in_flight: int
-    budget: int
-    seconds: float
-    seconds_left: float | None
-    best: Passed | None
-    best_label: str
-    estimated_us: float | None = None
-    """the best estimate so far, in microseconds, where nothing is measured; `best_label` is that candidate's"""
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """How a search ended. `best` was measured twice, the second time in a fresh process."""
-
-    run: str
-    target: str
-    hardware_key: str
-    evaluated: int
-    failed: int
-    best: Parent | None
-    baseline: dict[str, str]
-    seconds: float
-    stopped: Stopped
-
-
-TRIAGE = "triage"
-"""The executor that judges for a device which isn't here: nothing is timed, confirmed or certified."""
+__all__ = ["TRIAGE", "Listener", "Progress", "SearchResult", "Session"]
 
 Listener = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class _Flight:
-    """A job under way."""
-
-    number: int
-    candidate: Candidate
-    purpose: Purpose
-
-
-@dataclass
-class _State:
-    """What a search has seen so far."""
-
-    evaluated: int = 0
-    failed: int = 0
-    next_number: int = 0
-    best: Parent | None = None
-    best_number: int = 0
-    estimated: tuple[float, str] | None = None
-    """best estimate (microseconds), and the label of its candidate"""
-    flights: dict[Future[Evaluation], _Flight] = field(default_factory=dict)
-    exhausted: bool = False
-
-    def under_way(self, purpose: Purpose) -> int:
-        return sum(f.purpose == purpose for f in self.flights.values())
 
 
 class Session:
@@ -121,54 +49,23 @@ class Session:
         self._settings = settings
         self.spec = spec
         self._store = store
-        self._seeds = targets.seeds(spec.target.name, targets_dir(settings.targets))
-        self._language = language_for(spec.language, spec.hardware)
-        proposer = PROPOSERS.load(spec.proposer)
-        policy = POLICIES.load(spec.policy)
-        self._proposer: Proposer = proposer(proposer.Config(), seed=spec.seed)
-        self._policy: Policy = policy(policy.Config(), seed=spec.seed, changes=self._proposer.changes)
-        self._state = _State()
-        self._calibration: Calibration | None = None
-        self._began = time.monotonic()
         self._kind: EventKind = kind
+        self._began = time.monotonic()
+        self._language = language_for(spec.language, spec.hardware)
+        proposer, policy = PROPOSERS.load(spec.proposer), POLICIES.load(spec.policy)
+        self._proposer: Proposer = proposer(proposer.Config(), seed=spec.seed, models=spec.models)
+        self._policy: Policy = policy(policy.Config(), seed=spec.seed, changes=self._proposer.changes)
+        self._standing = Standing(spec)
+        self._spending = Spending(spec.budgets)
+        self._calibration: Calibration | None = None
+        self._codes: Mapping[str, str] = {}
+        self._stopped: Stopped = "time"
 
     @classmethod
     def start(cls, settings: Settings, target_name: str, executor: str = "local") -> Self:
         """A new run by these settings. Raises `UsageError`, `ToolchainError` and `StoreError`."""
-        target = targets.load(target_name, targets_dir(settings.targets))
-        apart = executor == TRIAGE
-        machine = hardware.described(settings.hardware) if apart else hardware.find(settings.hardware)
-        # A wrong name is said before anything is measured or written.
-        LANGUAGES.load(settings.language_on(machine))
-        for catalog, name in ((PROPOSERS, settings.proposer), (POLICIES, settings.policy)):
-            catalog.load(name)
-        if not apart:
-            machine = hardware.measured(settings.hardware, settings.threads, settings.cache)
-        language_for(settings.language_on(machine), machine)
-        runs = Runs(settings.runs)
-        spec = RunSpec(
-            run=runs.new_name(target_name),
-            created_at=_now(),
-            target=target,
-            hardware=machine,
-            language=settings.language_on(machine),
-            proposer=settings.proposer,
-            policy=settings.policy,
-            seed=settings.seed,
-            evals=settings.evals,
-            minutes=settings.minutes,
-            workers=settings.workers_on(hardware.detect() if apart else machine),
-            threads=settings.threads_on(machine),
-            sandbox=settings.require_sandbox,
-            executor=executor,
-            kernelevolve=__version__,
-        )
-        if not target.select(machine.device, "search"):
-            raise UsageError(
-                f"target {target.name} has no search workload for a {machine.device}",
-                remedy="add one to its target.toml",
-            )
-        session = cls(settings, spec, SqlStore.open(runs.database), "started")
+        spec = commission(settings, target_name, executor)
+        session = cls(settings, spec, SqlStore.open(Runs(settings.runs).database), "started")
         session._store.create_run(spec)
         return session
 
@@ -181,21 +78,30 @@ class Session:
             raise UsageError(f"run {run} was started on {spec.hardware.key}", remedy="resume it on such a machine")
         return cls(settings, spec, store, "resumed")
 
-    def run(self, listen: Listener) -> SearchResult:
-        """Search until the budget is spent; on Ctrl-C the run stays resumable. Raises `JudgeError`, `StoreError`."""
-        spec = self.spec
+    def run(self, listen: Listener, outside: Outside | None = None) -> SearchResult:
+        """Search until the budget is spent; on Ctrl-C the run stays resumable.
+
+        `outside` is the world that it meets, the real one for None. Raises `JudgeError`, `StoreError`, and
+        `UsageError` for a model that can't be asked.
+        """
+        world = outside or Live(self._settings, self.spec, self._store)
         self._event(self._kind)
-        kind = EXECUTORS.load(spec.executor)
-        executor: Executor = kind(kind.Config(workers=spec.workers))
-        try:
-            self._restore(executor, listen)
-            self._loop(executor, listen)
-        except KeyboardInterrupt:
-            self._event("interrupted")
-            raise
-        finally:
-            executor.close()
-        self._event("finished", self._stopped())
+        with ExitStack() as open_:
+            executor = world.executor()
+            open_.callback(executor.close)
+            self._calibrate(executor, listen)
+            course = self._restored(world)
+            lanes = self._lanes(world, open_)
+            traffic = Traffic(self.spec, course, executor, lanes, self._spending)
+            try:
+                self._loop(world, course, traffic, listen)
+            except (KeyboardInterrupt, KernelevolveError) as error:
+                traffic.save()
+                if isinstance(error, KeyboardInterrupt):
+                    self._event("interrupted")
+                raise
+            self._stopped = self._why(course, traffic)
+        self._event("finished", self._stopped)
         self._tell(listen, "done")
         return self.result()
 
@@ -203,30 +109,29 @@ class Session:
         """Write down how certification ended, in this sitting or before; a refusal's measurements are kept too."""
         run = self.spec.run
         if isinstance(outcome, Refused) and outcome.evaluation not in self._store.evaluations(run, "certify"):
-            self._store.add_evaluation(run, self._state.best_number, outcome.evaluation)
+            self._store.add_evaluation(run, self._standing.best_number, outcome.evaluation)
         self._event("certified" if isinstance(outcome, Entry) else "refused", detail)
 
     def result(self) -> SearchResult:
         """Where the run stands now."""
-        state, spec = self._state, self.spec
+        standing, spec = self._standing, self.spec
         assert self._calibration is not None
         return SearchResult(
             run=spec.run,
             target=spec.target.name,
             hardware_key=spec.hardware.key,
-            evaluated=state.evaluated,
-            failed=state.failed,
-            best=state.best,
-            baseline={w: self._calibration.fastest(w) for w in self._calibration.times},
-            seconds=time.monotonic() - self._began,
-            stopped=self._stopped(),
+            evaluated=standing.evaluated,
+            failed=standing.failed,
+            best=standing.best,
+            baseline=fastest_baselines(self._calibration),
+            seconds=self._seconds(),
+            stopped=self._stopped,
         )
 
-    def _restore(self, executor: Executor, listen: Listener) -> None:
-        """Replay what the store has of this run; what was under way when it ended is judged first."""
-        run = self._store.run(self.spec.run)
+    def _calibrate(self, executor: Executor, listen: Listener) -> None:
+        """Time the baselines, unless an earlier sitting has done so."""
         self._tell(listen, "calibrating")
-        self._calibration = run.calibration
+        self._calibration = self._store.run(self.spec.run).calibration
         if self._calibration is None:
             self._calibration = executor.calibrate(
                 CalibrationJob(
@@ -238,163 +143,98 @@ class Session:
                 )
             )
             self._store.add_calibration(self.spec.run, self._calibration)
-        for step in run.steps:
-            self._replay(step, executor)
-        # Only now: a step that was no promise when it landed may have a lower number than the best of that moment.
-        for step in run.steps:
-            if step.candidate and step.evaluation and not step.confirmations and self._promising(step.evaluation):
-                self._submit(executor, step.number, step.candidate, "confirm")
 
-    def _replay(self, step: Step, executor: Executor) -> None:
-        state = self._state
-        state.next_number = max(state.next_number, step.number + 1)
-        if step.evaluation is None and step.candidate is not None:
-            self._submit(executor, step.number, step.candidate, "search")
-            return
-        if step.evaluation is None:  # killed between the two writes of a proposal that doesn't parse
-            self._store.add_evaluation(self.spec.run, step.number, self._refused(step.proposal))
-        state.evaluated += 1
-        if step.candidate is None or step.evaluation is None:
-            state.failed += 1
-            return
-        state.failed += isinstance(step.evaluation, Failed)
-        self._learn(step.number, Parent(candidate=step.candidate, evaluation=step.evaluation))
-        for again in step.confirmations:
-            parent = Parent(candidate=step.candidate, evaluation=again)
-            self._learn(step.number, parent)
-            self._crown(step.number, parent)
-
-    def _loop(self, executor: Executor, listen: Listener) -> None:
-        state = self._state
-        while True:
-            while self._may_ask() and len(state.flights) < executor.concurrency and self._ask(executor):
-                pass
-            self._tell(listen, "searching" if state.under_way("search") or self._may_ask() else "confirming")
-            if not state.flights:
-                return
-            done, _ = wait(state.flights, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._land(state.flights.pop(future), future.result(), executor)
-
-    def _may_ask(self) -> bool:
-        state, minutes = self._state, self.spec.minutes
-        late = minutes is not None and time.monotonic() - self._began > minutes * 60
-        left = self.spec.evals - state.evaluated - state.under_way("search")
-        return left > 0 and not late and not state.exhausted
-
-    def _ask(self, executor: Executor) -> bool:
-        """One step: plan, brief, proposal, candidate, job; False where the proposer has nothing to say just now.
-
-        Everything is stored before it is acted on.
-        """
-        spec, state = self.spec, self._state
-        number = state.next_number
-        plan = self._policy.ask()
-        brief = Brief(
-            step=number, target=spec.target, hardware=spec.hardware, language=spec.language,
-            change=plan.change, parents=plan.parents, seeds=self._seeds,
-        )  # fmt: skip
-        proposal = self._proposer.propose(brief)
-        if proposal is None or isinstance(proposal, ModelRequest):
-            # What is under way may still open something up; with nothing under way the space is walked.
-            state.exhausted = not state.flights
-            return False
-        state.next_number += 1
-        findings = self._language.admit(proposal.files)
-        candidate = None if findings else _candidate(proposal)
-        self._store.add_proposal(spec.run, number, proposal, candidate)
-        if candidate is None:
-            self._store.add_evaluation(spec.run, number, self._refused(proposal))
-            state.evaluated += 1
-            state.failed += 1
-        else:
-            self._submit(executor, number, candidate, "search")
-        return True
-
-    def _refused(self, proposal: Proposal) -> Failed:
-        findings = self._language.admit(proposal.files)
-        return Failed(candidate=None, target=self.spec.target.digest, stage="parse", diagnostics=findings)
-
-    def _submit(self, executor: Executor, number: int, candidate: Candidate, purpose: Purpose) -> None:
+    def _restored(self, world: Outside) -> Course:
         assert self._calibration is not None
-        fastest = {w: (self._calibration.fastest(w),) for w in self._calibration.times}
-        job = Job(
-            target=self.spec.target, candidate=candidate, hardware=self.spec.hardware, purpose=purpose,
-            timing=confirmation(self.spec.evals) if purpose == "confirm" else TimingPlan(),
-            baselines=fastest, threads=self.spec.threads, cache_dir=str(self._settings.cache),
-            counters=purpose == "confirm", sandbox=self.spec.sandbox,
+        spec, found = self.spec, self._calibration
+        admission = Admission(self._language, spec.target.digest)
+        minds = Minds(self._proposer, self._policy, world.briefing(found), admission)
+        course = Course(
+            spec, self._store, minds,
+            standing=self._standing, spending=self._spending, earlier=world.earlier(found),
         )  # fmt: skip
-        self._state.flights[executor.submit(job)] = _Flight(number, candidate, purpose)
+        course.restore()
+        self._codes = course.codes
+        return course
 
-    def _land(self, flight: _Flight, evaluation: Evaluation, executor: Executor) -> None:
-        """Store first, then learn; a new best gets a second look before it becomes the best."""
-        state = self._state
-        self._store.add_evaluation(self.spec.run, flight.number, evaluation)
-        parent = Parent(candidate=flight.candidate, evaluation=evaluation)
-        self._learn(flight.number, parent)
-        if flight.purpose == "confirm":
-            self._crown(flight.number, parent)
-            return
-        state.evaluated += 1
-        state.failed += isinstance(evaluation, Failed)
-        self._store.add_statistics(self.spec.run, flight.number, self._policy.statistics())
-        if self._promising(evaluation):
-            self._submit(executor, flight.number, flight.candidate, "confirm")
+    def _lanes(self, world: Outside, open_: ExitStack) -> Lanes | None:
+        if not self.spec.models:
+            return None
+        lanes = Lanes(world.client(), self.spec.lanes)
+        open_.callback(lanes.close)
+        return lanes
 
-    def _learn(self, number: int, parent: Parent) -> None:
-        self._policy.tell(number, parent)
-        self._proposer.tell(parent)
-        said, found = parent.evaluation, self._state.estimated
-        if isinstance(said, Triaged) and said.estimated_us is not None and (not found or said.estimated_us < found[0]):
-            self._state.estimated = said.estimated_us, parent.candidate.label
+    def _loop(self, world: Outside, course: Course, traffic: Traffic, listen: Listener) -> None:
+        """One thing that came in at a time: what is asked next depends on the order of things and on nothing else."""
+        while True:
+            late = world.is_late(self._seconds(), self._standing.begun)
+            traffic.start(self._job, asks=not late)
+            while not late and self._goes_on(course, traffic) and traffic.has_room() and course.ask():
+                traffic.start(self._job, asks=True)
+            searches = course.searches or (not late and self._goes_on(course, traffic))
+            self._tell(listen, "searching" if searches else "confirming", traffic)
+            if not traffic.flights or (late and traffic.waits_for_people_only):
+                return
+            traffic.land(world.choose)
 
-    def _promising(self, evaluation: Evaluation) -> bool:
-        best = self._best
-        return isinstance(evaluation, Passed) and (best is None or evaluation.may_beat(best))
+    def _goes_on(self, course: Course, traffic: Traffic) -> bool:
+        return not course.declined and self._limit(traffic) is None
 
-    def _crown(self, number: int, parent: Parent) -> None:
-        found, best = parent.evaluation, self._best
-        if isinstance(found, Passed) and (best is None or found.beats(best)):
-            self._state.best, self._state.best_number = parent, number
-
-    @property
-    def _best(self) -> Passed | None:
-        best = self._state.best
-        return best.evaluation if best is not None and isinstance(best.evaluation, Passed) else None
-
-    def _stopped(self) -> Stopped:
-        if self._state.evaluated >= self.spec.evals:
+    def _limit(self, traffic: Traffic) -> Stopped | None:
+        """The budget that allows no further step, what is under way counted at its worst."""
+        standing = self._standing
+        if standing.begun >= self.spec.evals:
             return "budget"
-        return "exhausted" if self._state.exhausted else "time"
+        left = standing.device_seconds_left(len(traffic.flights) + 1)
+        return "device_seconds" if left is not None and left < 0 else None
+
+    def _why(self, course: Course, traffic: Traffic) -> Stopped:
+        """Why nothing is under way any more."""
+        if self._standing.evaluated >= self.spec.evals:
+            return "budget"
+        held, limits = traffic.held, self.spec.budgets
+        if held is not None and not traffic.affords(held):
+            tokens = self._spending.totals().tokens + traffic.worst_case_tokens(held)
+            return "tokens" if limits.tokens is not None and tokens > limits.tokens else "usd"
+        if course.declined:
+            return "exhausted"
+        return "device_seconds" if self._limit(traffic) == "device_seconds" else "time"
+
+    def _job(self, work: Work) -> Job:
+        assert self._calibration is not None
+        spec, confirms = self.spec, work.purpose == "confirm"
+        return Job(
+            target=spec.target, candidate=work.candidate, hardware=spec.hardware, purpose=work.purpose,
+            timing=confirmation(spec.evals) if confirms else TimingPlan(),
+            baselines={w: (name,) for w, name in fastest_baselines(self._calibration).items()},
+            threads=spec.threads, cache_dir=str(self._settings.cache), counters=confirms, sandbox=spec.sandbox,
+            known={} if confirms else dict(self._codes),
+        )  # fmt: skip
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def _event(self, kind: EventKind, detail: str = "") -> None:
-        self._store.add_event(self.spec.run, Event(kind=kind, at=_now(), detail=detail))
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._store.add_event(self.spec.run, Event(kind=kind, at=at, detail=detail))
 
-    def _tell(self, listen: Listener, stage: Stage) -> None:
-        state, spec = self._state, self.spec
-        seconds = time.monotonic() - self._began
-        best, measured = state.best, self._best
+    def _tell(self, listen: Listener, stage: Stage, traffic: Traffic | None = None) -> None:
+        standing, minutes = self._standing, self.spec.minutes
+        seconds, spent = self._seconds(), self._spending.totals()
         listen(
             Progress(
                 stage=stage,
-                evaluated=state.evaluated,
-                failed=state.failed,
-                in_flight=len(state.flights),
-                budget=spec.evals,
+                evaluated=standing.evaluated,
+                failed=standing.failed,
+                in_flight=traffic.judging if traffic else 0,
+                budget=self.spec.evals,
                 seconds=seconds,
-                seconds_left=None if spec.minutes is None else max(0.0, spec.minutes * 60 - seconds),
-                best=measured,
-                best_label=best.candidate.label if best is not None else state.estimated[1] if state.estimated else "",
-                estimated_us=state.estimated[0] if state.estimated else None,
+                seconds_left=None if minutes is None else max(0.0, minutes * 60 - seconds),
+                best=standing.best_passed,
+                best_label=standing.best_label,
+                estimated_us=standing.estimated_us,
+                asked=traffic.asked if traffic else 0,
+                tokens=spent.tokens,
+                usd=spent.usd,
             )
         )
-
-
-def _candidate(proposal: Proposal) -> Candidate:
-    return Candidate(
-        language=proposal.language, files=proposal.files, tunables=proposal.tunables, lineage=proposal.lineage
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

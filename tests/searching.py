@@ -31,7 +31,7 @@ from kernelevolve.store import SqlStore
 from kernelevolve.testing.inline import InlineExecutor
 from kernelevolve.testing.records import a_passed, an_environment
 
-USERS = ("search", "certify", "evaluate", "drain", "redteam")
+USERS = ("outside", "certify", "evaluate", "drain", "redteam")
 """Modules that start an executor."""
 
 
@@ -103,8 +103,14 @@ def landscape(monkeypatch: pytest.MonkeyPatch, speedup: Callable[[Job], float | 
 
     monkeypatch.setattr(Landscape, "answer", staticmethod(answer), raising=False)
     monkeypatch.setattr(Landscape, "jobs", [], raising=False)
-    monkeypatch.setattr("kernelevolve.search.EXECUTORS", Catalog("executors", {"local": "searching:Landscape"}))
+    monkeypatch.setattr("kernelevolve.outside.EXECUTORS", Catalog("executors", {"local": "searching:Landscape"}))
     return Landscape.jobs
+
+
+def propose_with(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Have searches know one proposer, `scripted`, of that module and class."""
+    for user in ("search", "commission"):
+        monkeypatch.setattr(f"kernelevolve.{user}.PROPOSERS", Catalog("proposers", {"scripted": path}))
 
 
 def by_tunables(job: Job) -> float:

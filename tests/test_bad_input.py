@@ -63,7 +63,7 @@ def test_an_unknown_target_is_answered_with_a_close_one(settings, refused):
 @pytest.mark.parametrize(
     ("option", "remedy"),
     [
-        ("policy", "best-of-n, greedy, random"),
+        ("policy", "best-of-n, greedy, islands"),
         ("proposer", "tuner"),
         ("language", "cpp"),
         ("hardware", "choose one of"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from searching import SLOW_BASELINE, by_tunables, command, judge_here, landscape, some_settings, stored, variant
 
-from kernelevolve import Runtime, search
+from kernelevolve import Runtime, outside
 from kernelevolve.cli.app import main
 from kernelevolve.registry.local import LocalRegistry
 from kernelevolve.schema import Run
@@ -150,7 +150,7 @@ def test_a_command_speaks_in_words_and_in_json(line, shown, job, here, capfd):
 
 def test_a_finished_run_that_is_resumed_says_the_same_and_measures_nothing(job, here, monkeypatch, capfd):
     jobs = landscape(monkeypatch, by_tunables)
-    monkeypatch.setattr("kernelevolve.certify.EXECUTORS", search.EXECUTORS)
+    monkeypatch.setattr("kernelevolve.certify.EXECUTORS", outside.EXECUTORS)
     assert main(["search", "--resume", str(job.document["run"]), "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert {k: v for k, v in found.items() if k != "seconds"} == {

@@ -13,12 +13,12 @@ from searching import (
     judge_here,
     kernel,
     landscape,
+    propose_with,
     some_settings,
     stored,
     variant,
 )
 
-from kernelevolve.catalog import Catalog
 from kernelevolve.errors import UsageError
 from kernelevolve.harness.statistics import interval, verdict
 from kernelevolve.runs import Runs
@@ -214,14 +214,16 @@ class Illegible(ScriptedProposer):
     class Config(Record):
         pass
 
-    def __init__(self, config, *, seed):
-        good = [a_proposal(files={"main.cpp": kernel(SCALE, f"// {i}")}, tunables={}) for i in range(3)]
+    def __init__(self, config, *, seed, models):
+        good = [
+            a_proposal(files={"main.cpp": kernel(SCALE, f"static int number = {i};")}, tunables={}) for i in range(3)
+        ]
         super().__init__([good[0], a_proposal(files={"main.cpp": "int nothing;"}, tunables={}), *good[1:]])
 
 
 def test_a_proposal_that_does_not_parse_is_stored_and_counted(tmp_path, cache_dir, tiny_target_folder, monkeypatch):
     landscape(monkeypatch, by_tunables)
-    monkeypatch.setattr("kernelevolve.search.PROPOSERS", Catalog("proposers", {"scripted": "test_search:Illegible"}))
+    propose_with(monkeypatch, "test_search:Illegible")
     settings = some_settings(tmp_path, cache_dir, tiny_target_folder, proposer="scripted")
     result, run = search(settings)
     assert (result.evaluated, result.failed) == (3, 1)

@@ -94,5 +94,5 @@ def test_models_are_a_list_in_the_file_and_come_with_commas_in_the_environment(m
 
 
 def test_an_option_is_named_as_it_is_written():
-    with pytest.raises(SettingsError, match="option --target-speedup: .*greater than 0"):
+    with pytest.raises(SettingsError, match=r"option --target-speedup: .*greater than 0"):
         settings.load(target_speedup=-1.0)

@@ -81,7 +81,7 @@ def triage_landscape(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Job], Ev
     monkeypatch.setattr(TriageLandscape, "answer", staticmethod(said), raising=False)
     monkeypatch.setattr(TriageLandscape, "jobs", [], raising=False)
     catalog = Catalog("executors", {"triage": "triaging:TriageLandscape"})
-    monkeypatch.setattr("kernelevolve.search.EXECUTORS", catalog)
+    monkeypatch.setattr("kernelevolve.outside.EXECUTORS", catalog)
     return TriageLandscape.jobs
 
 

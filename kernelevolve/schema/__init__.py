@@ -19,6 +19,7 @@ from kernelevolve.schema.diagnostic import (
     Pattern,
     Profile,
     Raised,
+    Reused,
     Uncaptured,
     Unsettled,
 )
@@ -142,6 +143,7 @@ __all__ = [
     "Refused",
     "Reply",
     "Resources",
+    "Reused",
     "Role",
     "Run",
     "RunSpec",

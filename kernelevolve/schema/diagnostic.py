@@ -34,6 +34,13 @@ class Duplicate(_Finding):
     by: Literal["source", "code"] = Field(description="what is equal: the normalised source, or what the compiler made")
 
 
+class Reused(_Finding):
+    """The kernel was measured in an earlier run, which holds here too."""
+
+    kind: Literal["reused"] = "reused"
+    of: str = Field(description="digest of the candidate that was measured")
+
+
 class CompileError(_Finding):
     """The compiler refused the source."""
 
@@ -179,6 +186,7 @@ Diagnostic = Annotated[
     ParseError
     | NoKernel
     | Duplicate
+    | Reused
     | CompileError
     | NumericDifference
     | LimitExceeded

@@ -1,0 +1,127 @@
+"""Where a search stands: what it has counted and found."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kernelevolve.schema import Calibration, Candidate, Evaluation, Failed, Parent, Passed, RunSpec, Triaged
+
+Stage = Literal["calibrating", "searching", "confirming", "done"]
+Stopped = Literal["budget", "time", "exhausted", "usd", "tokens", "device_seconds", "goal", "stall", "nothing_wins"]
+"""budget: all evaluations; goal: the speed-up or the share of the roofline that was asked for."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a listener hears."""
+
+    stage: Stage
+    evaluated: int
+    failed: int
+    in_flight: int
+    """evaluations under way"""
+    budget: int
+    seconds: float
+    seconds_left: float | None
+    best: Passed | None
+    best_label: str
+    estimated_us: float | None = None
+    """the best estimate so far, in microseconds, where nothing is measured; `best_label` is that candidate's"""
+    asked: int = 0
+    """questions to models under way"""
+    tokens: int = 0
+    usd: float = 0.0
+    """what model calls have cost, US dollars; without those whose price isn't known"""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended. `best` was measured twice, the second time in a fresh process."""
+
+    run: str
+    target: str
+    hardware_key: str
+    evaluated: int
+    failed: int
+    best: Parent | None
+    baseline: dict[str, str]
+    seconds: float
+    stopped: Stopped
+    reason: str = ""
+    """in a sentence, where a goal was reached or given up"""
+
+
+class Standing:
+    """What a search has seen so far."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self.begun = 0
+        """steps that were asked for; the next one has this number"""
+        self.evaluated = 0
+        self.failed = 0
+        self.best: Parent | None = None
+        self.best_number = 0
+        self.device_s = 0.0
+        """what evaluations took, confirmations included"""
+        self.longest_s = 0.0
+        self._estimated: tuple[float, Candidate] | None = None
+
+    @property
+    def best_passed(self) -> Passed | None:
+        """What was measured of the best, the second time."""
+        return self.best.evaluation if self.best and isinstance(self.best.evaluation, Passed) else None
+
+    @property
+    def estimated_us(self) -> float | None:
+        """The best estimate, microseconds."""
+        return self._estimated[0] if self._estimated else None
+
+    @property
+    def best_label(self) -> str:
+        """The best candidate in a few words, or the one of the best estimate."""
+        best = self.best.candidate if self.best else self._estimated[1] if self._estimated else None
+        return best.label if best else ""
+
+    def count(self, evaluation: Evaluation) -> None:
+        """Take an evaluation of the search, or a confirmation, into account."""
+        self.device_s += evaluation.costs.total_s
+        self.longest_s = max(self.longest_s, evaluation.costs.total_s)
+        if evaluation.purpose == "search":
+            self.evaluated += 1
+            self.failed += isinstance(evaluation, Failed)
+
+    def look_at(self, number: int, outcome: Parent) -> None:
+        """See whether a candidate is the new best: a confirmed one that is faster for certain."""
+        said, best = outcome.evaluation, self.best_passed
+        if isinstance(said, Passed) and said.purpose == "confirm" and (best is None or said.beats(best)):
+            self.best, self.best_number = outcome, number
+        time = said.estimated_us if isinstance(said, Triaged) else None
+        if time is not None and (self._estimated is None or time < self._estimated[0]):
+            self._estimated = time, outcome.candidate
+
+    def wants_confirmation(self, evaluation: Evaluation) -> bool:
+        """Whether a candidate needs its second look: it may be the new best, or nothing is known of its speed."""
+        best = self.best_passed
+        if not isinstance(evaluation, Passed) or evaluation.purpose != "search":
+            return False
+        return best is None or evaluation.may_beat(best) or not evaluation.settled
+
+    def device_seconds_left(self, under_way: int) -> float | None:
+        """Of the budget, with `under_way` evaluations that may each take as long as the longest; None without one."""
+        budget = self._spec.budgets.device_seconds
+        return None if budget is None else budget - self.device_s - under_way * self.longest_s
+
+
+def fastest_baselines(calibration: Calibration) -> dict[str, str]:
+    """Workload to the name of its fastest baseline."""
+    return {workload: calibration.fastest(workload) for workload in calibration.times}
+
+
+def baseline_times_us(calibration: Calibration) -> dict[str, float]:
+    """Workload to the time of its fastest baseline, microseconds."""
+    found = {}
+    for workload, name in fastest_baselines(calibration).items():
+        times = {t.baseline: t.median_us for t in calibration.times[workload]}
+        if (time := times[name]) is not None:
+            found[workload] = time
+    return found
