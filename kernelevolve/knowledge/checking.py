@@ -9,7 +9,7 @@ from kernelevolve.errors import UsageError
 from kernelevolve.knowledge.library import LEARNED, Library
 from kernelevolve.prompts import Prompts
 
-_LINES = (30, 150)
+_LINES = (50, 150)
 """A document with less says too little to be worth a place in a brief; one with more is two."""
 
 

@@ -25,7 +25,7 @@ def write(folder: Path, *lines: str) -> None:
     (folder / "knowledge" / "constraints").mkdir(parents=True, exist_ok=True)
     (folder / "knowledge" / "index.md").write_text("\n".join(("# Index", "", header(), *lines, "")))
     for name, title in (("constraints/contract.md", "Contract"), ("notes.md", "Notes")):
-        (folder / "knowledge" / name).write_text(f"# {title}\n" + "line\n" * 30 + "\n## Sources\n")
+        (folder / "knowledge" / name).write_text(f"# {title}\n" + "line\n" * 50 + "\n## Sources\n")
 
 
 def refused(prompts: Prompts) -> str:
