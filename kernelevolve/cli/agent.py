@@ -53,12 +53,17 @@ def next_brief(
         if brief is None:
             _tell_of_none(desk, as_json=as_json)
             raise typer.Exit(NOTHING_OPEN)
+        standing = desk.standing()
     if as_json:
-        output.document({"run": run, "brief": brief.id, "system": brief.request.system, "prompt": brief.request.prompt})
+        request = brief.request
+        said = {"brief": brief.id, "system": request.system, "prompt": request.prompt}
+        output.document({"run": run, **said, "standing": standing})
         return
     output.verbatim(f"{brief.request.system}\n\n{brief.request.prompt}".strip())
     where = "" if folder is None else f" --runs {folder}"
     output.note(f"brief {brief.id}; answer it with: kernelevolve agent answer {run} {brief.id} FILE{where}")
+    if standing != "searching":
+        output.note(f"no search is running; the answer is taken up by: kernelevolve search --resume {run}{where}")
 
 
 @app.command("list")
@@ -159,7 +164,7 @@ def _tell(desk: "Desk", request: "ModelRequest", how: str, *, as_json: bool) -> 
         return
     output.text(f"{how} brief {brief}")
     if standing != "searching":
-        output.note(f"no search is running; this is taken up by: kernelevolve search --resume {desk.run}")
+        output.note(f"no search is running; it is taken up by: kernelevolve search --resume {desk.run}")
 
 
 def _tell_of_none(desk: "Desk", *, as_json: bool) -> None:

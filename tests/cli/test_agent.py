@@ -43,6 +43,7 @@ def test_next_prints_the_brief_as_it_is(store, capfd):
     said = capfd.readouterr()
     assert said.out == f"The rules.\n\n{PROMPT}".strip() + "\n"
     assert f"kernelevolve agent answer {RUN} 4.0 FILE" in said.err
+    assert f"no search is running; the answer is taken up by: kernelevolve search --resume {RUN}" in said.err
 
 
 def test_each_who_asks_gets_another_brief_until_none_is_left(store, capfd):
