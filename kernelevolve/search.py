@@ -19,6 +19,7 @@ from kernelevolve.llm.budget import Spending
 from kernelevolve.outside import Live, Outside
 from kernelevolve.plans import confirmation
 from kernelevolve.policies.base import Policy
+from kernelevolve.policies.stopping import StopReason
 from kernelevolve.proposers.base import Proposer
 from kernelevolve.runs import Runs
 from kernelevolve.schema import (
@@ -40,6 +41,9 @@ from kernelevolve.traffic import Traffic
 __all__ = ["TRIAGE", "Listener", "Progress", "SearchResult", "Session"]
 
 Listener = Callable[[Progress], None]
+
+_CONTENT = ("speedup", "roofline", "stall")
+"""Reasons to end after which open questions need no answer."""
 
 
 class Session:
@@ -168,6 +172,8 @@ class Session:
         """One thing that came in at a time: what is asked next depends on the order of things and on nothing else."""
         while True:
             late = world.is_late(self._seconds(), self._standing.begun)
+            if self._limit(traffic) in _CONTENT:
+                traffic.skip("the search has come to its end")
             traffic.start(self._job, asks=not late)
             while not late and self._goes_on(course, traffic) and traffic.has_room() and course.ask():
                 traffic.start(self._job, asks=True)
@@ -180,25 +186,18 @@ class Session:
     def _goes_on(self, course: Course, traffic: Traffic) -> bool:
         return not course.declined and self._limit(traffic) is None
 
-    def _limit(self, traffic: Traffic) -> Stopped | None:
-        """The budget that allows no further step, what is under way counted at its worst."""
-        standing = self._standing
-        if standing.begun >= self.spec.evals:
-            return "budget"
-        left = standing.device_seconds_left(len(traffic.flights) + 1)
-        return "device_seconds" if left is not None and left < 0 else None
+    def _limit(self, traffic: Traffic) -> StopReason | None:
+        """What allows no further step, what is under way counted at its worst."""
+        return self._standing.limit(self._spending.totals(), traffic.judging + traffic.waiting + traffic.asked)
 
     def _why(self, course: Course, traffic: Traffic) -> Stopped:
         """Why nothing is under way any more."""
-        if self._standing.evaluated >= self.spec.evals:
-            return "budget"
-        held, limits = traffic.held, self.spec.budgets
-        if held is not None and not traffic.affords(held):
-            tokens = self._spending.totals().tokens + traffic.worst_case_tokens(held)
-            return "tokens" if limits.tokens is not None and tokens > limits.tokens else "usd"
-        if course.declined:
-            return "exhausted"
-        return "device_seconds" if self._limit(traffic) == "device_seconds" else "time"
+        if (held := traffic.held) is not None and (scarce := traffic.scarce(held)) is not None:
+            return scarce
+        limit = self._limit(traffic)
+        if limit == "budget" and self._standing.evaluated < self.spec.evals:
+            return "time"  # the last steps were begun, and it got too late for their questions
+        return limit or ("exhausted" if course.declined else "time")
 
     def _job(self, work: Work) -> Job:
         assert self._calibration is not None

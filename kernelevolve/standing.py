@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from kernelevolve.llm.budget import Totals
+from kernelevolve.policies.stopping import Spent, StopReason, stop
 from kernelevolve.schema import Calibration, Candidate, Evaluation, Failed, Parent, Passed, RunSpec, Triaged
 
 Stage = Literal["calibrating", "searching", "confirming", "done"]
-Stopped = Literal["budget", "time", "exhausted", "usd", "tokens", "device_seconds", "goal", "stall", "nothing_wins"]
-"""budget: all evaluations; goal: the speed-up or the share of the roofline that was asked for."""
+Stopped = StopReason | Literal["time", "exhausted"]
+"""exhausted: the proposer has nothing left to say."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,6 @@ class SearchResult:
     baseline: dict[str, str]
     seconds: float
     stopped: Stopped
-    reason: str = ""
-    """in a sentence, where a goal was reached or given up"""
 
 
 class Standing:
@@ -61,9 +61,10 @@ class Standing:
         self.failed = 0
         self.best: Parent | None = None
         self.best_number = 0
+        self._evaluated_at_best = 0
         self.device_s = 0.0
         """what evaluations took, confirmations included"""
-        self.longest_s = 0.0
+        self._longest_s = 0.0
         self._estimated: tuple[float, Candidate] | None = None
 
     @property
@@ -85,7 +86,7 @@ class Standing:
     def count(self, evaluation: Evaluation) -> None:
         """Take an evaluation of the search, or a confirmation, into account."""
         self.device_s += evaluation.costs.total_s
-        self.longest_s = max(self.longest_s, evaluation.costs.total_s)
+        self._longest_s = max(self._longest_s, evaluation.costs.total_s)
         if evaluation.purpose == "search":
             self.evaluated += 1
             self.failed += isinstance(evaluation, Failed)
@@ -95,6 +96,7 @@ class Standing:
         said, best = outcome.evaluation, self.best_passed
         if isinstance(said, Passed) and said.purpose == "confirm" and (best is None or said.beats(best)):
             self.best, self.best_number = outcome, number
+            self._evaluated_at_best = self.evaluated
         time = said.estimated_us if isinstance(said, Triaged) else None
         if time is not None and (self._estimated is None or time < self._estimated[0]):
             self._estimated = time, outcome.candidate
@@ -106,10 +108,20 @@ class Standing:
             return False
         return best is None or evaluation.may_beat(best) or not evaluation.settled
 
-    def device_seconds_left(self, under_way: int) -> float | None:
-        """Of the budget, with `under_way` evaluations that may each take as long as the longest; None without one."""
-        budget = self._spec.budgets.device_seconds
-        return None if budget is None else budget - self.device_s - under_way * self.longest_s
+    def limit(self, calls: Totals, under_way: int) -> StopReason | None:
+        """Why no further step is begun; None while one may be.
+
+        `under_way` evaluations, and the one that the step would lead to, may each take as long as the longest so far.
+        """
+        spec = self._spec
+        spent = Spent(
+            evaluations=self.begun,
+            usd=calls.usd + calls.usd_in_flight,
+            tokens=calls.tokens + calls.tokens_in_flight,
+            device_seconds=self.device_s + (under_way + 1) * self._longest_s,
+        )
+        stalled = self.evaluated - self._evaluated_at_best
+        return stop(spec.stop, spec.budgets, spec.evals, spent=spent, best=self.best_passed, stalled=stalled)
 
 
 def fastest_baselines(calibration: Calibration) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 from kernelevolve.asking import Lanes, by_file
 from kernelevolve.course import Course, Work
@@ -91,9 +91,13 @@ class Traffic:
         """Whether the budget is sure to last for a question, those under way counted at their worst."""
         return self._spending.may_ask(request, self._model(request))
 
-    def worst_case_tokens(self, request: ModelRequest) -> int:
-        """Of one try that writes all that it may."""
-        return worst_case(request, self._model(request)).tokens
+    def scarce(self, request: ModelRequest) -> Literal["usd", "tokens"] | None:
+        """Which budget isn't sure to last for a question; None where it is put as soon as it may be."""
+        if self.affords(request):
+            return None
+        tokens, limit = worst_case(request, self._model(request)).tokens, self._spec.budgets.tokens
+        spent = self._spending.totals()
+        return "tokens" if limit is not None and spent.tokens + spent.tokens_in_flight + tokens > limit else "usd"
 
     def land(self, choose: Choice) -> None:
         """Wait a moment for the next thing to come in, and have the course decide on it."""
