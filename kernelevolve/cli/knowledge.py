@@ -146,7 +146,7 @@ def learn(
     elif skill and page:
         output.text(f"{page}; changes that helped: {len(skill.helps)}, kinds of failure: {len(skill.faults)}")
     else:
-        output.note(f"run {name} settled nothing: no change was faster for certain, and nothing failed")
+        output.note(f"run {name} settled nothing: no change was faster for certain, and no failure says why")
 
 
 def _machine(name: str) -> Hardware:
