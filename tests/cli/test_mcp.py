@@ -7,8 +7,8 @@ import anyio
 import httpx2
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp_clients import ask, http_server, said
 from searching import argv, environment, some_settings
-from talking import ask, http_server, said
 
 from kernelevolve.cli.app import main
 from kernelevolve.cli.mcp.children import Searches

@@ -5,8 +5,8 @@ import time
 import anyio
 import pytest
 from mcp import Client
+from mcp_clients import ask, http_server, said
 from searching import QUICKLY, SLOW_BASELINE, environment, kernel, some_settings, stored, variant
-from talking import ask, http_server, said
 
 pytestmark = pytest.mark.slow
 
