@@ -128,7 +128,7 @@ class Bench:
                 medians[name] = self._first_look(side, plan)
                 sides[name] = side
             except RunnerFailed as failure:
-                log.warning("baseline %s fails on %s: %s", name, workload, failure)
+                log.warning("baseline %s fails on %s: %s", name, workload, str(failure).partition("\n")[0])
                 problems[name] = str(failure)
         if not sides:
             raise TargetError(
