@@ -1,6 +1,5 @@
 """The policy `adaptive`: exploits while that pays, and explores as far as it doesn't."""
 
-import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -22,8 +21,8 @@ _Arm = TypeVar("_Arm", bound=Arm)
 class Adaptive:
     """Keeps niches of kernels alike in structure, and in each the peaks among its numbers.
 
-    The leading one goes on as long as it gains. The longer it stalls, the more of the budget goes to the others, by
-    an upper confidence bound of where each may get to; by the same rule among niches, and among the peaks of one.
+    The leading one goes on as long as it gains. The less it does, the more of the budget goes to the others, by an
+    upper confidence bound of where each may get to; by the same rule among niches, and among the peaks of one.
     """
 
     name: ClassVar[str] = "adaptive"
@@ -31,29 +30,25 @@ class Adaptive:
     class Config(Record):
         """Settings of the policy `adaptive`."""
 
-        drafts: int = Field(6, ge=1, description="drafts at the start, so that every seed gets its chance")
+        drafts: int = Field(4, ge=1, description="drafts at the start, so that every seed gets its chance")
         cold: float = Field(0.05, gt=0, le=1, description="share of the later asks that are drafts; never zero")
-        cold_stalled: float = Field(0.1, gt=0, le=1, description="the same, once nothing has got better for long")
-        lead: float = Field(1.0, ge=0, le=1, description="share of the leading niche or peak while it gains")
-        lead_stalled: float = Field(0.25, ge=0, le=1, description="the same, once it has stalled for long")
-        patience: float = Field(25.0, gt=0, description="changes without a gain that are long")
-        least_gain: float = Field(0.005, ge=0, description="of one change, as a fraction, for it to count as a gain")
-        horizon: float = Field(10.0, ge=0, description="changes for which a pace is expected to last")
+        memory: float = Field(20.0, ge=1, description="changes over which the pace of a niche or peak is averaged")
+        worthwhile: float = Field(0.05, gt=0, description="gain over so many changes that deserves the full attention")
+        lead: float = Field(1.0, ge=0, le=1, description="share of the leading niche or peak while it gains that")
+        lead_stalled: float = Field(0.1, ge=0, le=1, description="the same, once it gains nothing any more")
+        horizon: float = Field(10.0, ge=0, description="changes for which the pace of another is expected to last")
         niche_curiosity: float = Field(1.0, ge=0, description="weight of having tried a niche little")
-        peak_curiosity: float = Field(0.2, ge=0, description="weight of having tried a peak little")
+        peak_curiosity: float = Field(0.1, ge=0, description="weight of having tried a peak little")
         apart: float = Field(0.5, gt=0, le=1, description="structural distance of niches, 0 to 1")
         reach: float = Field(4.0, gt=0, description="radius of a peak, in usual steps")
-        overuse: float = Field(0.005, gt=0, description="taken off a parent for every e-fold of children")
+        overuse: float = Field(0.002, gt=0, description="taken off a parent for every e-fold of children")
 
     def __init__(self, config: Config, *, seed: int, changes: tuple[Change, ...]) -> None:
         self._config = config
         self._turns = Turns(seed)
         self._population = Population(changes)
         self._structures = Structures()
-        self._niches = Niches(apart=config.apart, reach=config.reach, least_gain=config.least_gain)
-        self._highest: float | None = None
-        self._stall = 0
-        """evaluations since anything got better"""
+        self._niches = Niches(apart=config.apart, reach=config.reach, memory=config.memory)
 
     def ask(self) -> Plan:
         """A change to a candidate of a promising peak, a draft, or a repair."""
@@ -69,9 +64,6 @@ class Adaptive:
         digest, said = outcome.candidate.digest, outcome.evaluation
         parent = next(iter(outcome.candidate.lineage.parents), None)
         value = worth(said) if filing.usable and not isinstance(said, Failed) else None
-        self._stall += filing.first
-        if value is not None and (self._highest is None or value > self._highest + self._config.least_gain):
-            self._highest, self._stall = value, 0
         if filing.first and value is None:
             self._niches.fail(parent)
         elif not (not filing.first and self._niches.correct(digest, value)) and value is not None:
@@ -83,15 +75,13 @@ class Adaptive:
         found = self._population.statistics() | {
             "niches": float(len(niches)),
             "peaks": float(sum(len(niche.peaks) for niche in niches)),
-            "stall": float(self._stall),
-            "cold_share": self._cold(),
         }
         if niches:
             found["lead_share"] = self._lead(max(niches, key=lambda niche: niche.elites.worth))
         return found
 
     def _plan(self, turn: int, rng: random.Random) -> Plan:
-        if turn < self._config.drafts or rng.random() < self._cold():
+        if turn < self._config.drafts or rng.random() < self._config.cold:
             return Plan("draft")
         repair = self._population.repair(rng)
         if repair is not None:
@@ -103,7 +93,7 @@ class Adaptive:
         niche = self._choose(niches, Counter(home.niche for home in homes), self._config.niche_curiosity, rng)
         peak = self._choose(niche.peaks, Counter(homes), self._config.peak_curiosity, rng)
         parent = self._population[peak.elites.freshest(self._population.uses, self._config.overuse)]
-        return self._population.breed(rng, parent, self._partner(peak, rng), cold=self._cold())
+        return self._population.breed(rng, parent, self._partner(peak, rng), cold=self._config.cold)
 
     def _choose(self, arms: Sequence[_Arm], pending: Counter[_Arm], curiosity: float, rng: random.Random) -> _Arm:
         """The leader at its share, else the most promising of the others."""
@@ -121,12 +111,5 @@ class Adaptive:
         return self._population[rng.choice(others).elites.top] if others else None
 
     def _lead(self, leader: Arm) -> float:
-        return _fading(self._config.lead, self._config.lead_stalled, leader.stall / self._config.patience)
-
-    def _cold(self) -> float:
-        return _fading(self._config.cold, self._config.cold_stalled, self._stall / self._config.patience)
-
-
-def _fading(at_first: float, in_the_end: float, stall: float) -> float:
-    """From one share to another as a stall, in units of patience, gets long: little at first, for waiting is normal."""
-    return in_the_end + (at_first - in_the_end) * math.exp(-(stall**2))
+        gained = min(1.0, leader.pace * self._config.memory / self._config.worthwhile)
+        return self._config.lead_stalled + (self._config.lead - self._config.lead_stalled) * gained

@@ -16,8 +16,6 @@ _MOST_NICHES, _MOST_PEAKS, _ELITES = 64, 24, 4
 _STEPS = 100
 """changes behind the usual step"""
 _FEW_STEPS = 5
-_MEMORY = 12
-"""changes over which the pace is averaged"""
 _HOPE = 0.02
 """pace that something new is credited with: 2 % a change"""
 _LARGEST_GAIN = 1.0
@@ -33,15 +31,11 @@ class Arm:
         """changes made here that were told"""
         self.pace = _HOPE
         """gain of a change, as the logarithm of a speed-up, averaged with an emphasis on the latest"""
-        self.stall = 0
-        """changes since the last gain worth mentioning"""
 
-    def credit(self, gain: float, *, least: float) -> None:
-        """Note what a change came to."""
-        gain = min(max(gain, 0.0), _LARGEST_GAIN)
+    def credit(self, gain: float, memory: float) -> None:
+        """Note what a change came to; `memory` is the number of changes that the average goes over."""
         self.spent += 1
-        self.pace += (gain - self.pace) / _MEMORY
-        self.stall = 0 if gain > least else self.stall + 1
+        self.pace += (min(max(gain, 0.0), _LARGEST_GAIN) - self.pace) / memory
 
 
 class Peak(Arm):
@@ -69,11 +63,11 @@ class Niches:
     """Files candidates, and knows which peak each belongs to. Bounded, whatever the length of the run.
 
     `apart` is the least structural distance (0 to 1) between niches, `reach` the radius of a peak in usual steps,
-    `least_gain` the gain (logarithm of a speed-up) that ends a stall.
+    `memory` the number of changes over which a pace is averaged.
     """
 
-    def __init__(self, *, apart: float, reach: float, least_gain: float) -> None:
-        self._apart, self._reach, self._least_gain = apart, reach, least_gain
+    def __init__(self, *, apart: float, reach: float, memory: float) -> None:
+        self._apart, self._reach, self._memory = apart, reach, memory
         self.niches: list[Niche] = []
         self._home: dict[str, Peak] = {}
         self._number_steps: deque[float] = deque(maxlen=_STEPS)
@@ -94,8 +88,8 @@ class Niches:
         niche = self._niche(structure, origin)
         peak = self._peak(niche, structure, origin, worth)
         if origin is not None:
-            origin.credit(_gain(origin, worth) if peak is origin else 0.0, least=self._least_gain)
-            origin.niche.credit(_gain(niche, worth) if niche is origin.niche else 0.0, least=self._least_gain)
+            origin.credit(_gain(origin, worth) if peak is origin else 0.0, self._memory)
+            origin.niche.credit(_gain(niche, worth) if niche is origin.niche else 0.0, self._memory)
         self._home[digest] = peak
         leads = not peak.elites or worth >= peak.elites.worth
         peak.elites.file(digest, worth)
@@ -110,8 +104,8 @@ class Niches:
         """Charge a peak for a change that came to nothing."""
         origin = self.home(parent)
         if origin is not None:
-            origin.credit(0.0, least=self._least_gain)
-            origin.niche.credit(0.0, least=self._least_gain)
+            origin.credit(0.0, self._memory)
+            origin.niche.credit(0.0, self._memory)
 
     def correct(self, digest: str, worth: float | None) -> bool:
         """Take over a second look at a candidate; None for one that failed it. False where it has no place yet."""
