@@ -56,9 +56,8 @@ class Session:
         self._kind: EventKind = kind
         self._began = time.monotonic()
         self._language = language_for(spec.language, spec.hardware)
-        proposer, policy = PROPOSERS.load(spec.proposer), POLICIES.load(spec.policy)
-        self._proposer: Proposer = proposer(proposer.Config(), seed=spec.seed, models=spec.models)
-        self._policy: Policy = policy(policy.Config(), seed=spec.seed, changes=self._proposer.changes)
+        self._proposer = _proposer(spec)
+        self._policy = _policy(spec, self._proposer)
         self._standing = Standing(spec)
         self._spending = Spending(spec.budgets)
         self._calibration: Calibration | None = None
@@ -69,6 +68,7 @@ class Session:
     def start(cls, settings: Settings, target_name: str, executor: str = "local") -> Self:
         """A new run by these settings. Raises `UsageError`, `ToolchainError` and `StoreError`."""
         spec = commission(settings, target_name, executor)
+        _proposer(spec)  # one that can't be made is told of before anything is written
         session = cls(settings, spec, SqlStore.open(Runs(settings.runs).database), "started")
         session._store.create_run(spec)
         return session
@@ -237,3 +237,15 @@ class Session:
                 usd=spent.usd,
             )
         )
+
+
+def _proposer(spec: RunSpec) -> Proposer:
+    kind = PROPOSERS.load(spec.proposer)
+    proposer: Proposer = kind(kind.Config(), seed=spec.seed, models=spec.models)
+    return proposer
+
+
+def _policy(spec: RunSpec, proposer: Proposer) -> Policy:
+    kind = POLICIES.load(spec.policy)
+    policy: Policy = kind(kind.Config(), seed=spec.seed, changes=proposer.changes)
+    return policy

@@ -56,7 +56,10 @@ class PowerCut(BaseException):
     """Nothing in the program knows of it."""
 
 
-def cut_at(monkeypatch, write):
+WRITES = ("add_ask", "add_proposal", "add_evaluation", "add_calibration", "add_event", "add_statistics")
+
+
+def cut_at(monkeypatch, write, methods=WRITES):
     """Lose the power just before the store's write of that number (from 0)."""
     left = [write]
 
@@ -71,7 +74,7 @@ def cut_at(monkeypatch, write):
 
         monkeypatch.setattr(SqlStore, method, wrapped)
 
-    for method in ("add_proposal", "add_evaluation", "add_calibration", "add_event", "add_statistics"):
+    for method in methods:
         cut(method)
 
 

@@ -88,6 +88,7 @@ Arrival = Asked | Declined | Answered | Judged
 class Store(Protocol):
     """Where runs are kept. Whatever `add_*`, `create_run` or `put_object` returned from survives a crash.
 
+    What was paid for or measured (answers, evaluations) survives a power cut too, with all that was added before it.
     Nothing is ever changed or removed. One thread writes and any number read at the same time (questions and
     their answers excepted, which any may add); several processes may hold the same store. Every method raises
     `StoreError`: the store is locked, damaged or full, or what is added contradicts what is there. Methods that

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 _WRITES = "kernelevolve_writes"
+"""How a transaction writes: not at all, or with this value of SQLite's setting `synchronous`."""
 
 
 def make_engine(path: Path, *, read_only: bool, timeout_s: float) -> Engine:
@@ -24,9 +25,6 @@ def make_engine(path: Path, *, read_only: bool, timeout_s: float) -> Engine:
             connection.execute("PRAGMA query_only = ON")
         else:
             connection.execute("PRAGMA journal_mode = WAL")
-            # FULL flushes the log at each commit, so that even a power cut takes nothing back. It costs
-            # about a millisecond where an evaluation takes hundreds.
-            connection.execute("PRAGMA synchronous = FULL")
         return connection
 
     engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=QueuePool)
@@ -42,14 +40,21 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that is committed at the end, or leaves no trace."""
-    with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+def writing(engine: Engine, *, lasting: bool) -> Iterator[Connection]:
+    """A transaction that is committed at the end, or leaves no trace.
+
+    A commit survives the end of the process, however that comes. A lasting one survives a power cut too, with all
+    that was committed before: it waits for the disk, which takes milliseconds.
+    """
+    options = {_WRITES: "FULL" if lasting else "NORMAL"}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
 
 def _begin(connection: Connection) -> None:
     # A transaction that reads first and then wants to write fails at once if another wrote in between;
     # one that takes the lock at its start waits for its turn.
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    writes = connection.get_execution_options().get(_WRITES)
+    if writes is not None:
+        connection.exec_driver_sql(f"PRAGMA synchronous = {writes}")
+    connection.exec_driver_sql("BEGIN" if writes is None else "BEGIN IMMEDIATE")

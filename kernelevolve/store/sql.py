@@ -83,7 +83,7 @@ class SqlStore:
 
     def create_run(self, spec: RunSpec) -> None:
         """See `Store`."""
-        with self._writing() as connection:
+        with self._writing(lasting=True) as connection:
             row = {
                 "name": spec.run,
                 "created_at": spec.created_at,
@@ -111,7 +111,7 @@ class SqlStore:
 
     def add_exchange(self, run: str, number: int, exchange: Exchange) -> None:
         """See `Store`."""
-        with self._writing(run) as connection:
+        with self._writing(run, lasting=True) as connection:
             rows.add_exchange(connection, run, number, exchange)
 
     def add_proposal(self, run: str, number: int, proposal: Proposal, candidate: Candidate | None) -> None:
@@ -121,12 +121,12 @@ class SqlStore:
 
     def add_evaluation(self, run: str, number: int, evaluation: Evaluation) -> None:
         """See `Store`."""
-        with self._writing(run) as connection:
+        with self._writing(run, lasting=True) as connection:
             rows.add_evaluation(connection, run, number, evaluation)
 
     def add_calibration(self, run: str, calibration: Calibration) -> None:
         """See `Store`."""
-        with self._writing(run) as connection:
+        with self._writing(run, lasting=True) as connection:
             row = {"run": run, "created_at": rows.now(), "record": rows.keep(connection, calibration)}
             connection.execute(insert(CalibrationRow).values(row))
 
@@ -237,7 +237,7 @@ class SqlStore:
 
     def add_answer(self, run: str, step: int, attempt: int, answer: Answer) -> None:
         """See `Store`."""
-        with self._writing(run) as connection:
+        with self._writing(run, lasting=True) as connection:
             mailbox.add_answer(connection, run, step, attempt, answer)
 
     def find_answer(self, run: str, step: int, attempt: int) -> Answer | None:
@@ -267,8 +267,8 @@ class SqlStore:
             yield connection
 
     @contextmanager
-    def _writing(self, run: str | None = None) -> Iterator[Connection]:
-        with translated(self._path), writing(self._engine) as connection:
+    def _writing(self, run: str | None = None, *, lasting: bool = False) -> Iterator[Connection]:
+        with translated(self._path), writing(self._engine, lasting=lasting) as connection:
             self._require(connection, run)
             yield connection
 

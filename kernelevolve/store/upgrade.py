@@ -32,6 +32,6 @@ def upgrade(engine: Engine, path: Path, *, read_only: bool) -> None:
             remedy="open it once for writing, for instance with a new search, to bring it up to date",
         )
     # Whoever comes second waits for the lock here, and then finds nothing left to do.
-    with writing(engine) as connection:
+    with writing(engine, lasting=True) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
