@@ -8,6 +8,7 @@ import typer
 from kernelevolve import __version__
 from kernelevolve.cli import (
     agent,
+    compare,
     doctor,
     hardware,
     knowledge,
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command("search", epilog=EXIT_CODES)(search.search)
 app.command("eval", epilog=EXIT_CODES)(search.evaluate)
 app.command("triage", epilog=EXIT_CODES)(triage.triage)
+app.command("compare", epilog=EXIT_CODES)(compare.compare)
 app.add_typer(targets.app, name="targets")
 app.add_typer(hardware.app, name="hardware")
 app.add_typer(runs.app, name="runs")

@@ -39,9 +39,9 @@ class Structure:
         """Jaccard distance of the structures, 0 (the same but for numbers) to 1."""
         if self.sketch == other.sketch:
             return 0.0
-        nearest = heapq.nsmallest(_SKETCH, self.sketch | other.sketch)
-        both = sum(shingle in self.sketch and shingle in other.sketch for shingle in nearest)
-        return 1 - both / len(nearest)
+        smallest = sorted(self.sketch | other.sketch)[:_SKETCH]
+        both = sum(shingle <= smallest[-1] for shingle in self.sketch & other.sketch)
+        return 1 - both / len(smallest)
 
     def distance(self, other: "Structure") -> float | None:
         """Euclidean distance of the numbers, a different word counting as 1; None where they don't correspond."""

@@ -30,11 +30,12 @@ class _Node:
 
 
 class Tree:
-    """Descends from the drafts to the child of the highest bound, and changes the node where it is time for another.
+    """Descends from the root by the highest bound, and changes the candidate where that is its own.
 
     A node's value is the rank of the best in its part of the tree, 0 to 1: no unit, and an outlier is worth no more
-    than a first place. A node gets another child when its children are few for its visits (progressive widening:
-    Coulom, 2007); among those, the root's are drafts. What is under way counts as visited without success.
+    than a first place. At each node, changing the node itself competes with its children, valued by its own rank and
+    its number of children; at the root, whose children are drafts, there is one more as often as there are few of
+    them for its visits (progressive widening: Coulom, 2007). What is under way counts as visited.
     """
 
     name: ClassVar[str] = "tree"
@@ -43,9 +44,9 @@ class Tree:
         """Settings of the policy `tree`."""
 
         drafts: float = Field(0.05, gt=0, le=1, description="least share of asks that are drafts; never zero")
-        curiosity: float = Field(0.4, ge=0, description="weight of having visited a node little")
-        widening: float = Field(1.0, gt=0, description="children of a node: this times its visits to the power")
-        power: float = Field(0.5, gt=0, lt=1, description="of the visits; more makes the tree broad, less deep")
+        curiosity: float = Field(0.1, ge=0, description="weight of having visited a node little")
+        widening: float = Field(1.0, gt=0, description="drafts in the tree: this times its visits to the power")
+        power: float = Field(0.5, gt=0, lt=1, description="of the visits; more makes the tree broad")
 
     def __init__(self, config: Config, *, seed: int, changes: tuple[Change, ...]) -> None:
         self._config = config
@@ -101,21 +102,27 @@ class Tree:
         pending = self._pending()
         node = self._root
         while True:
-            asked = pending.get(id(node), 0)
-            own = 0 if node.digest is None else self._population.uses.of(node.digest)
-            usable = node.worth is not None or node is self._root
-            visits = node.visits + asked
+            above = node.visits + pending.get(id(node), 0)
             children = [child for child in node.children if child.best is not None]
-            room = max(len(node.children), own if node is not self._root else 0)
-            if not children or (usable and room < self._config.widening * max(1, visits) ** self._config.power):
+            bounds = {id(child): self._bound(child.best, above, child.visits + pending.get(id(child), 0) + 1)
+                      for child in children}  # fmt: skip
+            if not children or self._stays(node, above, max(bounds.values())):
                 return node
-            node = max(children, key=lambda child: self._bound(child, visits, pending.get(id(child), 0)))
+            node = max(children, key=lambda child: bounds[id(child)])
 
-    def _bound(self, node: _Node, above: int, asked: int) -> float:
-        assert node.best is not None
-        visits = node.visits + asked + 1
-        value = self._ranks.share_below(node.best) * (node.visits + 1) / visits
-        return value + self._config.curiosity * math.sqrt(math.log(above + 1) / visits)
+    def _stays(self, node: _Node, above: int, best_child: float) -> bool:
+        """Whether it is time for another child of this node itself."""
+        if node.digest is None:
+            drafts: float = self._config.widening * max(1, above) ** self._config.power
+            return len(node.children) < drafts
+        if node.worth is None:
+            return False
+        return self._bound(node.worth, above, self._population.uses.of(node.digest) + 1) >= best_child
+
+    def _bound(self, worth: float | None, above: int, visits: int) -> float:
+        assert worth is not None
+        doubt = math.sqrt(math.log(above + 1) / visits)
+        return self._ranks.share_below(worth) + self._config.curiosity * doubt
 
     def _pending(self) -> dict[int, int]:
         """Asks under way, by node and by those above it."""
@@ -135,7 +142,10 @@ class Tree:
             self._ranks.set(node.digest, node.worth)
         for above in _upwards(node):
             worths = [child.best for child in above.children if child.best is not None]
-            above.best = max(worths + ([above.worth] if above.worth is not None else []), default=None)
+            best = max(worths + ([above.worth] if above.worth is not None else []), default=None)
+            if best == above.best:
+                return
+            above.best = best
 
 
 def _upwards(node: _Node) -> "list[_Node]":

@@ -5,6 +5,7 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
+from kernelevolve.catalog import POLICIES
 from kernelevolve.policies.base import Plan, Policy
 from kernelevolve.schema import Candidate, Evaluation, Lineage, Measurement, Parent, Passed, Purpose
 from kernelevolve.testing.mutators import Move, blind, heedful
@@ -155,3 +156,13 @@ def _measured(speed: float, noise: float) -> Measurement:
     low, high = speed / width, speed * width
     settled = "faster" if low > 1 else "slower" if high < 1 else "same" if width < 1.02 else "ambiguous"
     return a_measurement(speed, low=low, high=high, verdict=settled)
+
+
+def play(landscape: NumericLandscape, policy: str, seed: int, evals: int, lanes: int = 1) -> Played:
+    """A search by the policy of that name with its default settings. Raises `UnknownNameError`.
+
+    Repairs are possible where there are failures.
+    """
+    kind = POLICIES.load(policy)
+    changes = ("rewrite", "repair") if landscape.failures else ("rewrite",)
+    return Player(landscape, kind(kind.Config(), seed=seed, changes=changes), seed).play(evals, lanes)
