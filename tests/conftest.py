@@ -1,5 +1,6 @@
 """What the tests share: one build cache, and one target that is judged in a moment."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,16 @@ import pytest
 from kernelevolve import targets
 
 pytest.register_assert_rewrite("kernelevolve.testing")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so do its children
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What whoever runs the tests has set for themselves is not what they are about."""
+    for name in ("REGISTRY", "RUNS", "CACHE", "TARGETS", "PROMPTS", "SETTINGS"):
+        monkeypatch.delenv(f"KERNELEVOLVE_{name}", raising=False)
+
 
 SHRUNK = (
     ("64x", "16x"), ("512x", "64x"), ("x2048", "x512"), ("x500", "x300"),

@@ -87,6 +87,7 @@ def test_right_and_wrong_candidates_are_judged_like_any_other(settings, tmp_path
     assert len(lines(path)) == 4
 
 
+@pytest.mark.slow
 def test_kill_9_costs_nothing_that_was_measured(settings, tmp_path, tiny_target_folder, orphans_are_ours):
     path = put(cpu_queue(tiny_target_folder, dict(list(FIVE.items())[:2])), tmp_path)
     results = path.with_suffix(".results.jsonl")

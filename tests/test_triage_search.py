@@ -226,6 +226,7 @@ def test_a_target_without_gpu_workloads_can_not_be_triaged(tmp_path, cache_dir, 
 # --- the real triage ---
 
 
+@pytest.mark.slow
 def test_kill_9_costs_nothing_that_was_looked_at(tmp_path, cache_dir, folder, orphans_are_ours):
     settings = settings_for(tmp_path, cache_dir, folder, evals=2)
     before = descendants()

@@ -112,8 +112,10 @@ def assert_fits(name: str, seed: Seed, device: str, cache_dir: Path, **tunables:
 
 @pytest.mark.parametrize(
     ("name", "seed", "device"),
-    [(*seed, device) for seed, device in zip(SEEDS, itertools.cycle(("nvidia-h200", "nvidia-b200", "nvidia-a100")))],
-    ids=NAMES,
+    [
+        pytest.param(*seed, device, id=name, marks=[] if name == NAMES[0] else [pytest.mark.slow])
+        for name, seed, device in zip(NAMES, SEEDS, itertools.cycle(("nvidia-h200", "nvidia-b200", "nvidia-a100")))
+    ],
 )
 def test_a_seed_compiles_and_fits_a_device(name: str, seed: Seed, device: str, cache_dir: Path) -> None:
     assert_fits(name, seed, device, cache_dir)

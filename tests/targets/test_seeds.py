@@ -71,7 +71,14 @@ def assert_right(evaluation):
     assert not faults, f"{evaluation.stage}: {[d.message for d in faults]}"
 
 
-@pytest.mark.parametrize(("name", "seed"), SEEDS, ids=NAMES)
+QUICK = ("topk-block_maxima", "request_broadcast-fused_users", "grouped_gemm-row_blocks")
+"""One of each target, for every run of the tests."""
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [pytest.param(*seed, id=n, marks=[] if n in QUICK else [pytest.mark.slow]) for seed, n in zip(SEEDS, NAMES)],
+)
 def test_a_seed_is_right_as_it_stands(name, seed, judged):
     assert_right(judged(name, seed, {}))
 
