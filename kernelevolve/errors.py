@@ -6,7 +6,8 @@
     |-- UsageError               exit code 2: what was asked for can't be done as asked
     |   |-- SettingsError        an unknown or ill-typed setting
     |   |-- TargetError          a target that is unknown or malformed (file, key, remedy)
-    |   `-- UnknownNameError     a name that no catalog lists
+    |   |-- UnknownNameError     a name that no catalog lists
+    |   `-- NotRecordedError     a replayed run decides otherwise than the recorded one did
     |-- ToolchainError           a compiler or a library that is missing on this machine
     |-- JudgeError               the judge itself failed, or died
     |-- StoreError               the run database is locked, damaged, or its disk is full
@@ -54,6 +55,10 @@ class TargetError(UsageError):
 
 class UnknownNameError(UsageError):
     """A name that no catalog lists."""
+
+
+class NotRecordedError(UsageError):
+    """A replayed run decides otherwise than the recorded one did."""
 
 
 class ToolchainError(KernelevolveError):

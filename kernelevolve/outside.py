@@ -4,7 +4,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
 from kernelevolve import targets
-from kernelevolve.asking import Switchboard
+from kernelevolve.asking import Switchboard, by_file
 from kernelevolve.briefing import Briefing
 from kernelevolve.catalog import EXECUTORS
 from kernelevolve.course import Earlier, Work
@@ -15,7 +15,7 @@ from kernelevolve.prompts import Prompts
 from kernelevolve.resources import prompts_dir, targets_dir
 from kernelevolve.reuse import EarlierRuns
 from kernelevolve.runs import Runs
-from kernelevolve.schema import Calibration, RunSpec
+from kernelevolve.schema import Calibration, ModelRequest, RunSpec
 from kernelevolve.settings import Settings
 from kernelevolve.standing import baseline_times_us
 from kernelevolve.store import Store
@@ -43,8 +43,14 @@ class Outside(Protocol):
     def choose(self, flights: Flights) -> "Future[Any] | None":
         """What lands next; None where nothing has come in yet."""
 
-    def is_late(self, seconds: float, begun: int) -> bool:
-        """Whether this sitting, which has lasted so long and begun so many steps, begins no more."""
+    def is_late(self, seconds: float) -> bool:
+        """Whether this sitting, which has lasted so long, begins nothing more."""
+
+    def may_begin(self, number: int) -> bool:
+        """Whether a step may be begun, as far as the world has a say in that."""
+
+    def leaves(self, flights: Flights) -> bool:
+        """Whether, now that it is late, what is under way stays open for the next sitting."""
 
 
 class Live:
@@ -83,9 +89,17 @@ class Live:
         done, _ = wait(flights, timeout=_LOOK_EVERY_S, return_when=FIRST_COMPLETED)
         return min(done, key=lambda future: _place(flights[future]), default=None)
 
-    def is_late(self, seconds: float, begun: int) -> bool:
+    def is_late(self, seconds: float) -> bool:
         """See `Outside`."""
         return self._spec.minutes is not None and seconds > self._spec.minutes * 60
+
+    def may_begin(self, number: int) -> bool:
+        """See `Outside`: it has none."""
+        return True
+
+    def leaves(self, flights: Flights) -> bool:
+        """See `Outside`: where all of it are questions that somebody answers by file, at a time of their own."""
+        return all(isinstance(f, ModelRequest) and by_file(self._spec.models, f) for f in flights.values())
 
 
 def _place(flight: Flight) -> tuple[bool, int, str]:

@@ -21,6 +21,8 @@ from kernelevolve.plans import confirmation
 from kernelevolve.policies.base import Policy
 from kernelevolve.policies.stopping import StopReason
 from kernelevolve.proposers.base import Proposer
+from kernelevolve.recording import Recording
+from kernelevolve.replay import Replay
 from kernelevolve.runs import Runs
 from kernelevolve.schema import (
     Calibration,
@@ -49,11 +51,14 @@ _CONTENT = ("speedup", "roofline", "stall")
 class Session:
     """One sitting of a run: started, or resumed where an earlier sitting ended."""
 
-    def __init__(self, settings: Settings, spec: RunSpec, store: SqlStore, kind: EventKind) -> None:
+    def __init__(
+        self, settings: Settings, spec: RunSpec, store: SqlStore, kind: EventKind, recording: Recording | None = None
+    ) -> None:
         self._settings = settings
         self.spec = spec
         self._store = store
         self._kind: EventKind = kind
+        self._recording = recording
         self._began = time.monotonic()
         self._language = language_for(spec.language, spec.hardware)
         self._proposer = _proposer(spec)
@@ -74,13 +79,29 @@ class Session:
         return session
 
     @classmethod
-    def resume(cls, settings: Settings, run: str) -> Self:
-        """Go on with a run, by what it was asked when it was started and to the same total budget."""
+    def resume(cls, settings: Settings, run: str, recording: Recording | None = None) -> Self:
+        """Go on with a run, by what it was asked when it was started and to the same total budget.
+
+        Of a replayed run, `recording` is what it replays. Raises `UsageError` and `StoreError`.
+        """
         store = SqlStore.open(Runs(settings.runs).database)
         spec = store.run(run).spec
-        if spec.executor != TRIAGE and hardware.find(spec.hardware.key).key != spec.hardware.key:
+        if recording is not None:
+            if spec != _again(recording.spec, spec.run, spec.created_at):
+                said = f"run {run} doesn't replay this recording"
+                raise UsageError(said, remedy="name the recording that it was started with")
+        elif spec.executor != TRIAGE and hardware.find(spec.hardware.key).key != spec.hardware.key:
             raise UsageError(f"run {run} was started on {spec.hardware.key}", remedy="resume it on such a machine")
-        return cls(settings, spec, store, "resumed")
+        return cls(settings, spec, store, "resumed", recording)
+
+    @classmethod
+    def replay(cls, settings: Settings, recording: Recording) -> Self:
+        """A new run that lives through a recorded one. Raises `StoreError`."""
+        runs = Runs(settings.runs)
+        spec = _again(recording.spec, runs.new_name(recording.spec.target.name), _now())
+        session = cls(settings, spec, SqlStore.open(runs.database), "started", recording)
+        session._store.create_run(spec)
+        return session
 
     def run(self, listen: Listener, outside: Outside | None = None) -> SearchResult:
         """Search until the budget is spent; on Ctrl-C the run stays resumable.
@@ -88,8 +109,8 @@ class Session:
         `outside` is the world that it meets, the real one for None. Raises `JudgeError`, `StoreError`, and
         `UsageError` for a model that can't be asked.
         """
-        world = outside or Live(self._settings, self.spec, self._store)
-        self._event(self._kind)
+        world = outside or self._world()
+        self._event(self._kind, f"replays {self._recording.spec.run}" if self._recording else "")
         with ExitStack() as open_:
             executor = world.executor()
             open_.callback(executor.close)
@@ -100,7 +121,8 @@ class Session:
             try:
                 self._loop(world, course, traffic, listen)
             except (KeyboardInterrupt, KernelevolveError) as error:
-                traffic.save()
+                if self._recording is None:
+                    traffic.save()
                 if isinstance(error, KeyboardInterrupt):
                     self._event("interrupted")
                 raise
@@ -131,6 +153,11 @@ class Session:
             seconds=self._seconds(),
             stopped=self._stopped,
         )
+
+    def _world(self) -> Outside:
+        if self._recording is not None:
+            return Replay(self._recording, self._store.arrivals(self.spec.run), self._store.asks(self.spec.run))
+        return Live(self._settings, self.spec, self._store)
 
     def _calibrate(self, executor: Executor, listen: Listener) -> None:
         """Time the baselines, unless an earlier sitting has done so."""
@@ -171,20 +198,23 @@ class Session:
     def _loop(self, world: Outside, course: Course, traffic: Traffic, listen: Listener) -> None:
         """One thing that came in at a time: what is asked next depends on the order of things and on nothing else."""
         while True:
-            late = world.is_late(self._seconds(), self._standing.begun)
+            late = world.is_late(self._seconds())
             if self._limit(traffic) in _CONTENT:
                 traffic.skip("the search has come to its end")
             traffic.start(self._job, asks=not late)
-            while not late and self._goes_on(course, traffic) and traffic.has_room() and course.ask():
+            goes_on = not late and self._goes_on(world, course, traffic)
+            while goes_on and traffic.has_room():
+                goes_on = course.ask() and self._goes_on(world, course, traffic)
                 traffic.start(self._job, asks=True)
-            searches = course.searches or (not late and self._goes_on(course, traffic))
+            searches = course.searches or goes_on
             self._tell(listen, "searching" if searches else "confirming", traffic)
-            if not traffic.flights or (late and traffic.waits_for_people_only):
+            if not traffic.flights or (late and world.leaves(traffic.flights)):
                 return
             traffic.land(world.choose)
 
-    def _goes_on(self, course: Course, traffic: Traffic) -> bool:
-        return not course.declined and self._limit(traffic) is None
+    def _goes_on(self, world: Outside, course: Course, traffic: Traffic) -> bool:
+        """Whether a step may be begun, once there is room for it."""
+        return not course.declined and self._limit(traffic) is None and world.may_begin(self._standing.begun)
 
     def _limit(self, traffic: Traffic) -> StopReason | None:
         """What allows no further step, what is under way counted at its worst."""
@@ -214,8 +244,7 @@ class Session:
         return time.monotonic() - self._began
 
     def _event(self, kind: EventKind, detail: str = "") -> None:
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._store.add_event(self.spec.run, Event(kind=kind, at=at, detail=detail))
+        self._store.add_event(self.spec.run, Event(kind=kind, at=_now(), detail=detail))
 
     def _tell(self, listen: Listener, stage: Stage, traffic: Traffic | None = None) -> None:
         standing, minutes = self._standing, self.spec.minutes
@@ -237,6 +266,15 @@ class Session:
                 usd=spent.usd,
             )
         )
+
+
+def _again(spec: RunSpec, run: str, created_at: str) -> RunSpec:
+    """The same task as another run."""
+    return spec.model_copy(update={"run": run, "created_at": created_at})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _proposer(spec: RunSpec) -> Proposer:

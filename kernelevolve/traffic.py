@@ -58,12 +58,6 @@ class Traffic:
         """The first question that isn't under way: it was too late for it, or the budget may not last for it."""
         return next((r for r in self._course.questions.values() if not self._is_under_way(r)), None)
 
-    @property
-    def waits_for_people_only(self) -> bool:
-        """Whether all that is under way are questions that somebody answers by file, at a time of their own."""
-        flights = self._flights.values()
-        return bool(flights) and all(isinstance(f, ModelRequest) and by_file(self._spec.models, f) for f in flights)
-
     def has_room(self) -> bool:
         """Whether one more step can be begun at once: there is a judge for its candidate, or a lane for its question.
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-from kernelevolve.catalog import Catalog
+from kernelevolve.catalog import PROPOSERS, Catalog
 from kernelevolve.harness.judge import Judge
 from kernelevolve.runs import Runs
 from kernelevolve.schema import (
@@ -108,9 +108,10 @@ def landscape(monkeypatch: pytest.MonkeyPatch, speedup: Callable[[Job], float | 
 
 
 def propose_with(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """Have searches know one proposer, `scripted`, of that module and class."""
+    """Have searches know one more proposer, `scripted`, of that module and class."""
     for user in ("search", "commission"):
-        monkeypatch.setattr(f"kernelevolve.{user}.PROPOSERS", Catalog("proposers", {"scripted": path}))
+        known = Catalog("proposers", {**PROPOSERS.builtins, "scripted": path})
+        monkeypatch.setattr(f"kernelevolve.{user}.PROPOSERS", known)
 
 
 def by_tunables(job: Job) -> float:

@@ -33,6 +33,9 @@ MODEL = "openai-chat:test-model@http://127.0.0.1:9/v1"
 """Nobody answers there."""
 
 
+SYSTEM = "Write kernels."
+
+
 class Asker:
     """Has a question for each brief. Reads `kernel N` as a kernel, `again` as a reason to ask once more."""
 
@@ -80,7 +83,7 @@ class Asker:
         parents = " ".join(parent.candidate.digest[:8] for parent in brief.parents)
         model = self._models[(self._asked + self._told) % len(self._models)]
         return ModelRequest(
-            step=brief.step, attempt=attempt, model=model.name, system="Write kernels.",
+            step=brief.step, attempt=attempt, model=model.name, system=SYSTEM,
             prompt=f"{brief.change} {parents}; {history}", max_output_tokens=1000,
         )  # fmt: skip
 
