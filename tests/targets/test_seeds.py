@@ -77,7 +77,10 @@ QUICK = ("topk-block_maxima", "request_broadcast-fused_users", "grouped_gemm-row
 
 @pytest.mark.parametrize(
     ("name", "seed"),
-    [pytest.param(*seed, id=n, marks=[] if n in QUICK else [pytest.mark.slow]) for seed, n in zip(SEEDS, NAMES)],
+    [
+        pytest.param(*seed, id=n, marks=[] if n in QUICK else [pytest.mark.slow])
+        for seed, n in zip(SEEDS, NAMES, strict=True)
+    ],
 )
 def test_a_seed_is_right_as_it_stands(name, seed, judged):
     assert_right(judged(name, seed, {}))
