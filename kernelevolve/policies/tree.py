@@ -54,6 +54,8 @@ class Tree:
         self._population = Population(changes)
         self._root = _Node(digest=None, parent=None)
         self._nodes: dict[str, _Node] = {}
+        self._drafted = 0
+        """drafts that were told, failed ones included"""
         self._ranks = Ranking()
 
     def ask(self) -> Plan:
@@ -70,6 +72,7 @@ class Tree:
         candidate, said = outcome.candidate, outcome.evaluation
         parent = self._nodes.get(next(iter(candidate.lineage.parents), ""), self._root)
         if filing.first:
+            self._drafted += parent is self._root
             for above in _upwards(parent):
                 above.visits += 1
         usable = filing.usable and not isinstance(said, Failed)
@@ -114,7 +117,7 @@ class Tree:
         """Whether it is time for another child of this node itself."""
         if node.digest is None:
             drafts: float = self._config.widening * max(1, above) ** self._config.power
-            return len(node.children) < drafts
+            return self._drafted + self._population.uses.open_drafts < drafts
         if node.worth is None:
             return False
         return self._bound(node.worth, above, self._population.uses.of(node.digest) + 1) >= best_child

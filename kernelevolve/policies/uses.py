@@ -21,9 +21,8 @@ class Uses:
 
     def ask(self, turn: int, plan: Plan) -> None:
         """Note what was asked for."""
-        if plan.parents:
-            self._open[turn] = tuple(parent.candidate.digest for parent in plan.parents)
-            self._asked.update(self._open[turn])
+        self._open[turn] = tuple(parent.candidate.digest for parent in plan.parents)
+        self._asked.update(self._open[turn])
 
     def close(self, step: int) -> None:
         """Note that a step is over: from now on only what was told of it counts."""
@@ -44,8 +43,13 @@ class Uses:
         return self._told[digest]
 
     def open(self) -> Iterator[str]:
-        """First parent of every ask that wasn't told."""
-        return (parents[0] for parents in self._open.values())
+        """First parent of every ask that wasn't told and has one."""
+        return (parents[0] for parents in self._open.values() if parents)
+
+    @property
+    def open_drafts(self) -> int:
+        """Drafts that were asked for and not told."""
+        return sum(not parents for parents in self._open.values())
 
     def _drop(self, turn: int) -> None:
         parents = self._open.pop(turn, ())
