@@ -5,7 +5,7 @@ from kernelevolve.errors import UnknownNameError
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(UnknownNameError, match=r"no policy is called 'greedier' .*best-of-n, greedy, random"):
+    with pytest.raises(UnknownNameError, match=r"no policy is called 'greedier' .*best-of-n, greedy, islands"):
         POLICIES.load("greedier")
     with pytest.raises(UnknownNameError, match="no language is called"):
         LANGUAGES.load("fortran")
