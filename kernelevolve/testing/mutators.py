@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from kernelevolve.testing.numeric_landscapes import NumericLandscape, Point
 
 _SIZES = (0.05, 0.2, 0.6)
+_HEED = 0.8
+"""share of the steps against the slope that are turned"""
 
 
 @dataclass(frozen=True)
@@ -39,26 +41,21 @@ def blind(landscape: NumericLandscape, point: Point, rng: random.Random) -> Poin
 def heedful(
     landscape: NumericLandscape, point: Point, rng: random.Random, history: Sequence[Move], siblings: Sequence[Move]
 ) -> Point:
-    """A child that goes on in a direction that helped the parent, or away from one that hurt a sibling.
+    """A blind child whose steps are turned, mostly, to where the remembered changes gained.
 
-    `history` holds the changes that led to the parent, the last one first; `siblings` those that were made of it.
-    Half of the children are blind all the same, and all where nothing is remembered.
+    `history` holds the changes that led to the parent, `siblings` those that were made of it. Each number's direction
+    is the sum of steps weighted by their gains: a linear model of the slope. With nothing remembered it is blind.
     """
-    if rng.random() < 0.5:
-        return blind(landscape, point, rng)
-    helped = next((m for m in history if m.gain is not None and m.gain > 0 and not _jumps(landscape, m)), None)
-    hurt = [m for m in siblings if m.gain is not None and m.gain < 0 and not _jumps(landscape, m)]
-    if hurt and (helped is None or rng.random() < 0.5):
-        away = rng.choice(hurt)
-        return _moved(point, away.delta, -rng.uniform(0.3, 1.0))
-    if helped is not None:
-        return _moved(point, helped.delta, rng.uniform(0.3, 1.5))
-    return blind(landscape, point, rng)
+    child = list(blind(landscape, point, rng))
+    if landscape.family(point) != landscape.family(tuple(child)):
+        return tuple(child)
+    known = [m for m in (*history, *siblings) if m.gain is not None and not _jumps(landscape, m)]
+    for i, value in enumerate(point):
+        slope = sum(move.gain * move.delta[i] for move in known if move.gain is not None)
+        if slope * (child[i] - value) < 0 and rng.random() < _HEED:
+            child[i] = 2 * value - child[i]
+    return tuple(child)
 
 
 def _jumps(landscape: NumericLandscape, move: Move) -> bool:
     return landscape.family(move.start) != landscape.family(move.end)
-
-
-def _moved(point: Point, delta: Point, share: float) -> Point:
-    return tuple(value + share * d for value, d in zip(point, delta, strict=True))

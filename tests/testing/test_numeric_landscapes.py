@@ -64,16 +64,20 @@ def test_a_tenth_of_the_blind_children_jump_to_a_random_family():
     assert all(0.015 < families[f] / 4000 < 0.035 for f in (1, 2, 3))
 
 
-def test_the_heedful_mutator_goes_on_where_it_helped_and_away_from_where_it_hurt():
-    ground, rng = landscape("ridge-heedful"), random.Random(1)
+def test_the_heedful_mutator_goes_where_it_helped_and_away_from_where_it_hurt():
+    ground = landscape("ridge-heedful")
     here = ground.start
     helped = [Move((-1.0, *here[1:]), here, 0.3)]
     hurt = [Move(here, (-1.0, *here[1:]), -0.3)]
-    on = [heedful(ground, here, rng, helped, [])[0] for _ in range(400)]
-    away = [heedful(ground, here, rng, [], hurt)[0] for _ in range(400)]
-    blindly = [heedful(ground, here, rng, [], [])[0] for _ in range(400)]
-    assert sum(x > 0.25 for x in on) > sum(x > 0.25 for x in blindly) + 100
-    assert sum(x > 0.25 for x in away) > sum(x > 0.25 for x in blindly) + 100
+
+    def rises(history, siblings):
+        rng = random.Random(1)
+        steps = [heedful(ground, here, rng, history, siblings)[0] for _ in range(1000)]
+        return sum(step > 0 for step in steps) / sum(step != 0 for step in steps)
+
+    assert 0.4 < rises([], []) < 0.6
+    assert rises(helped, []) > 0.8
+    assert rises([], hurt) > 0.8
 
 
 def test_a_search_is_the_same_for_the_same_seed_and_another_for_another():
