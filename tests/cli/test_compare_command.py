@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from searching import environment, landscape, some_settings
 
 from kernelevolve.cli.app import main
 
@@ -36,3 +37,15 @@ def test_a_comparison_is_one_json_document(capsys):
 def test_what_can_not_be_compared_is_said_at_once(arguments, said, capsys):
     assert main(["compare", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_policies_stand_side_by_side_on_a_target(tmp_path, cache_dir, tiny_target_folder, monkeypatch, capsys):
+    settings = some_settings(tmp_path, cache_dir, tiny_target_folder, evals=3)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    landscape(monkeypatch, lambda job: 1.0 + sum(v for v in job.candidate.tunables.values()) / 100)
+    assert main(["compare", "tiny", "--policy", "adaptive", "--policy", "tree", "--seeds", "2", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (found["subject"], found["evaluations"], len(found["seeds"])) == ("tiny", 3, 2)
+    assert {standing["policy"] for standing in found["standings"]} == {"adaptive", "tree"}
+    assert all(standing["marks"][-1]["mean"] > 1 for standing in found["standings"])
