@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from kernelevolve.schema import Budgets, Change, Failed, Parent, Passed, StopRules
-from kernelevolve.schema.nowin import Lever, NothingWins
+from kernelevolve.schema import Budgets, Change, Failed, Lever, NothingWins, Parent, Passed, StopRules
 
 StopReason = Literal["speedup", "roofline", "budget", "usd", "tokens", "device_seconds", "stall"]
 """`budget` is that of evaluations."""

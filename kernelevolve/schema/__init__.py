@@ -44,6 +44,7 @@ from kernelevolve.schema.exploit import Exploit, ExploitOutcome, RedTeamReport
 from kernelevolve.schema.hardware import Bandwidth, Bound, Ceilings, Hardware
 from kernelevolve.schema.job import CalibrationJob, Job, Limits, Sandboxing, TimingPlan
 from kernelevolve.schema.model import Answer, CallFailed, Exchange, ModelInfo, ModelRequest, Reply, answer_adapter
+from kernelevolve.schema.nowin import Lever, NothingWins
 from kernelevolve.schema.queue import Queue, QueueEntry
 from kernelevolve.schema.record import Record, digest_of
 from kernelevolve.schema.run import Ask, Budgets, Event, EventKind, Run, RunSpec, Step, StopRules
@@ -115,6 +116,7 @@ __all__ = [
     "Input",
     "Instructions",
     "Job",
+    "Lever",
     "LimitExceeded",
     "Limits",
     "Lineage",
@@ -124,6 +126,7 @@ __all__ = [
     "ModelRequest",
     "NoEstimate",
     "NoKernel",
+    "NothingWins",
     "NumericDifference",
     "NumericRule",
     "Output",

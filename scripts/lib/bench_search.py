@@ -22,6 +22,7 @@ from kernelevolve.testing.play import Player, play
 
 DEFAULT = "adaptive"
 AIMS = {"ridge": 0.95, "trap": 0.85}
+"""with 200 evaluations, one after the other"""
 SIZES = (100, 1_000, 10_000)
 WINDOW = 100
 """evaluations before each size over which the cost is averaged"""
@@ -54,7 +55,8 @@ def main() -> int:
         document({"default": DEFAULT, "aims": AIMS, "comparisons": found, "ask_and_tell_ms": costs})
         return 0
     show(found, policies)
-    for name, aim in AIMS.items():
+    as_specified = options.evals == 200 and options.lanes == 1
+    for name, aim in AIMS.items() if as_specified else ():
         for mean in (mean_of(c, DEFAULT) for c in found if c.subject == name and DEFAULT in policies):
             print(f"aim on {name}: {aim}; {DEFAULT}: {mean:.3f}, {'reached' if mean >= aim else 'missed'}")
     if costs:
