@@ -41,6 +41,17 @@ _ARM_PARTS = {
 }  # fmt: skip
 
 
+_AMD = {23: ((0x30, "Zen 2"), (0, "Zen")), 26: ((0, "Zen 5"),),
+        25: ((0x60, "Zen 4"), (0x20, "Zen 3"), (0x10, "Zen 4"), (0, "Zen 3"))}  # fmt: skip
+_INTEL = {
+    0x55: "Skylake or Cascade Lake", 0x6A: "Ice Lake", 0x6C: "Ice Lake", 0x8F: "Sapphire Rapids",
+    0xCF: "Emerald Rapids", 0xAD: "Granite Rapids", 0xAE: "Granite Rapids",
+}  # fmt: skip
+"""Family to least model and name; model of family 6 to name: as the vendors' guides and the Linux kernel list them."""
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
 def detect() -> Hardware:
     """The CPU of this machine, as far as this process may use it."""
     granted = cgroup.cpu_quota()
@@ -52,10 +63,19 @@ def detect() -> Hardware:
         cores=cores if granted is None else max(1, min(cores, int(granted))),
         memory_bytes=min(total, cgroup.memory_limit() or total),
         toolchain=_toolchain(),
+        cache_bytes=cache_bytes(_CACHES),
     )
 
 
-def describe(cpuinfo: str, machine: str, cores: int, memory_bytes: int, toolchain: dict[str, str]) -> Hardware:
+def describe(
+    cpuinfo: str,
+    machine: str,
+    cores: int,
+    memory_bytes: int,
+    toolchain: dict[str, str],
+    *,
+    cache_bytes: dict[str, int] | None = None,
+) -> Hardware:
     """The record of a CPU out of the text of `/proc/cpuinfo`; `machine` is what `uname -m` says."""
     fields = _first_processor(cpuinfo)
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
@@ -66,11 +86,30 @@ def describe(cpuinfo: str, machine: str, cores: int, memory_bytes: int, toolchai
         vendor=vendor,
         product=product,
         architecture=_architecture(machine, flags),
+        microarchitecture=_microarchitecture(fields),
+        cache_bytes=cache_bytes or {},
         cores=cores,
         memory_bytes=memory_bytes,
         features=tuple(sorted("neon" if flag == "asimd" else flag for flag in flags & _FEATURES)),
         toolchain=toolchain,
     )
+
+
+def cache_bytes(folder: Path) -> dict[str, int]:
+    """Sizes of the first core's data caches, by name; empty where the kernel doesn't tell."""
+    found: dict[str, int] = {}
+    for cache in sorted(folder.glob("index*")):
+        kind, level, size = ((cache / name).read_text().strip() for name in ("type", "level", "size"))
+        if kind != "Instruction" and size.endswith("K"):
+            found[f"L{level}d" if kind == "Data" else f"L{level}"] = int(size[:-1]) << 10
+    return found
+
+
+def _microarchitecture(fields: dict[str, str]) -> str | None:
+    vendor, family, model = (fields.get(name, "") for name in ("vendor_id", "cpu family", "model"))
+    if vendor == "AuthenticAMD" and family.isdigit() and model.isdigit():
+        return next((name for least, name in _AMD.get(int(family), ()) if int(model) >= least), None)
+    return _INTEL.get(int(model)) if vendor == "GenuineIntel" and family == "6" and model.isdigit() else None
 
 
 def _first_processor(cpuinfo: str) -> dict[str, str]:

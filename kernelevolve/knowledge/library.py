@@ -1,5 +1,6 @@
 """The documents, and which of them fit a situation: first the lines of the index are ranked, then texts are read."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +22,9 @@ _GENERAL = frozenset({ANY, "cpu", "gpu", "x86", "nvidia", "amd"})
 _OPERATION, _BOTTLENECK, _ARCHITECTURE, _LANGUAGE, _WORDS = 3.0, 2.0, 1.0, 0.5, 2.0
 """What a fit is worth. A document about this very operation comes before one about its bottleneck, and both before
 one that only shares words; words decide among equals."""
+
+_OTHER = {"cpu": re.compile(r"\b(GPU|CUDA|Triton)\b"), "gpu": re.compile(r"\b(CPU|OpenMP)\b")}
+"""Kind of device to what a heading says of a section that is about the other kind."""
 
 _CLOSE = 0.5
 """share of the best line's score by words at which a document about other operations counts as related"""
@@ -124,12 +128,22 @@ class Library:
         for match in matches:
             if not match.always and not documents:
                 return
-            document = self.documents[match.line.path]
+            document = _for_device(self.documents[match.line.path], query)
             if not match.always and len(document.text) > characters:
                 continue
             documents -= not match.always
             characters -= len(document.text)
             yield document
+
+
+def _for_device(document: Document, query: Query) -> Document:
+    """Without the sections whose headings name a device of the other kind."""
+    other = _OTHER[query.hardware.device] if query.hardware else None
+    if other is None:
+        return document
+    first, *sections = re.split(r"(?m)^(?=## )", document.text)
+    kept = [section for section in sections if not other.search(section.partition("\n")[0])]
+    return document.model_copy(update={"text": "".join((first, *kept))})
 
 
 def _admissible(line: IndexLine, query: Query) -> bool:

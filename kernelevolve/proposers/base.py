@@ -9,7 +9,8 @@ class Proposer(Protocol):
     """Answers briefs. Deterministic under its seed and the order of calls.
 
     A proposer is constructed as `Proposer(config, seed=..., models=...)`, where `config` is its own frozen record
-    `Proposer.Config` and `models` are those of the run; one that asks nobody passes them over.
+    `Proposer.Config` and `models` are those of the run. One that asks nobody passes them over, and says so with
+    `asks = False`; one that brings a model of its own names it as `MODEL`.
 
     It asks nobody itself: where it needs a language model it returns the question, and the search, which puts it
     and keeps the answer, comes back with that. So nothing is lost or paid twice, whoever dies when.

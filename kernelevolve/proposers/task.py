@@ -72,9 +72,11 @@ class Machine:
 
     product: str
     architecture: str
+    """with the microarchitecture, where it is known"""
     device: str
     cores: int
     memory_gib: float
+    caches: dict[str, str]
     features: tuple[str, ...]
     toolchain: dict[str, str]
     threads: int | None
@@ -91,7 +93,7 @@ def task_of(target: Target, device: Hardware, baseline_us: dict[str, float]) -> 
         name=target.name,
         summary=target.summary,
         axes=target.axes,
-        dtypes=target.dtypes,
+        dtypes=_dtypes(target, device),
         arguments=tuple(_argument(tensor) for tensor in target.tensors),
         reference=target.files["reference.py"].strip(),
         workloads=tuple(_workload(target, w, baseline_us.get(w.name)) for w in workloads),
@@ -106,10 +108,11 @@ def machine_of(hardware: Hardware) -> Machine:
     ceilings = hardware.ceilings
     return Machine(
         product=hardware.product,
-        architecture=hardware.architecture,
+        architecture=", ".join(filter(None, (hardware.microarchitecture, hardware.architecture))),
         device="CPU" if hardware.device == "cpu" else "GPU",
         cores=hardware.cores,
         memory_gib=hardware.memory_bytes / (1 << 30),
+        caches={name: size(count) for name, count in hardware.cache_bytes.items()},
         features=hardware.features,
         toolchain=hardware.toolchain,
         threads=ceilings.threads if ceilings else None,
@@ -126,6 +129,15 @@ def size(count: int) -> str:
             return f"{number:.3g} {unit}"
         number /= 1024
     return f"{number:.3g} GiB"
+
+
+def _dtypes(target: Target, device: Hardware) -> dict[str, tuple[str, ...]]:
+    """The element types that occur on this kind of device."""
+    used = [w.dtypes for w in target.workloads if w.device == device.device]
+    return {
+        name: tuple(t for t in types if any(dtypes.get(name) == t for dtypes in used))
+        for name, types in target.dtypes.items()
+    }
 
 
 def _argument(tensor: Input | Output) -> Argument:
@@ -148,7 +160,8 @@ def _rule(output: Output) -> str:
     if isinstance(rule, ErrorRule):
         return (
             "compared with a float64 reference, row by row: the error may be little more than that of an honest "
-            "implementation in the same element type that sums in float32; NaN and infinity where the reference has "
+            "implementation in the same element type that sums in float32, so that such sums are right in any order, "
+            "and sums or products in less than float32 are not; NaN and infinity where the reference has "
             "them, and nowhere else"
         )
     return (

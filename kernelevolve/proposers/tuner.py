@@ -37,6 +37,7 @@ class Tuner:
 
     name: ClassVar[str] = "tuner"
     changes: ClassVar[tuple[Change, ...]] = ("retune",)
+    asks: ClassVar[bool] = False
 
     class Config(Record):
         """Settings of the tuner."""

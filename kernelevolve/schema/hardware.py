@@ -47,6 +47,10 @@ class Hardware(Record):
     vendor: str
     product: str
     architecture: str = Field(description="for instance x86-64-v3 or sm_90")
+    microarchitecture: str | None = Field(None, description="of a CPU, for instance Zen 4; None where it isn't known")
+    cache_bytes: dict[str, int] = Field(
+        default_factory=dict, description="data cache (L1d, L2, L3) to its size; of a core, or shared by several"
+    )
     cores: int = Field(description="CPU cores that kernels may use, or multiprocessors")
     memory_bytes: int
     features: tuple[str, ...] = Field((), description="instruction sets and the like, sorted")

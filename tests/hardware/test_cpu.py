@@ -133,3 +133,27 @@ def test_quotas_of_version_1_groups_are_read_at_the_mount_when_the_path_is_not_m
 def test_without_groups_nothing_binds(tmp_path):
     assert cgroup.cpu_quota(tmp_path) is None
     assert cgroup.memory_limit(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "model", "name"),
+    [
+        ("AuthenticAMD", 23, 1, "Zen"), ("AuthenticAMD", 23, 49, "Zen 2"), ("AuthenticAMD", 25, 1, "Zen 3"),
+        ("AuthenticAMD", 25, 17, "Zen 4"), ("AuthenticAMD", 25, 33, "Zen 3"), ("AuthenticAMD", 26, 2, "Zen 5"),
+        ("GenuineIntel", 6, 0x8F, "Sapphire Rapids"), ("GenuineIntel", 6, 1, None), ("AuthenticAMD", 99, 1, None),
+    ],
+)  # fmt: skip
+def test_a_microarchitecture_is_named_where_it_is_known(vendor, family, model, name):
+    text = f"vendor_id : {vendor}\ncpu family : {family}\nmodel : {model}\nmodel name : X 1\nflags : fpu\n"
+    assert cpu.describe(text, "x86_64", 2, 1 << 30, {}).microarchitecture == name
+
+
+def test_cache_sizes_are_those_of_the_data_caches(tmp_path):
+    for index, (kind, level, size) in enumerate(
+        [("Data", 1, "32K"), ("Instruction", 1, "32K"), ("Unified", 3, "32768K")]
+    ):
+        cache = tmp_path / f"index{index}"
+        cache.mkdir()
+        for name, value in (("type", kind), ("level", level), ("size", size)):
+            (cache / name).write_text(f"{value}\n")
+    assert cpu.cache_bytes(tmp_path) == {"L1d": 32 << 10, "L3": 32 << 20}
