@@ -31,7 +31,7 @@ def commission(settings: Settings, target_name: str, executor: str) -> RunSpec:
         target=target,
         hardware=machine,
         language=settings.language_on(machine),
-        proposer=settings.proposer,
+        proposer=settings.chosen_proposer,
         policy=settings.policy,
         seed=settings.seed,
         evals=settings.evals,
@@ -51,15 +51,15 @@ def commission(settings: Settings, target_name: str, executor: str) -> RunSpec:
 
 
 def models(settings: Settings) -> tuple[ModelInfo, ...]:
-    """Whom the run asks: the models that were named, or the one that its proposer names itself.
+    """Whom the run asks: the models that were named, or the one that its proposer brings; nobody if it asks none.
 
-    Raises `UsageError` for a name that nobody knows, for models that nobody asks, and for a budget that can't be kept.
+    Raises `UsageError` for a name that nobody knows, and for a budget that can't be kept.
     """
     from kernelevolve.llm.models import resolve
 
-    proposer = PROPOSERS.load(settings.proposer)
+    proposer = PROPOSERS.load(settings.chosen_proposer)
     own: ModelInfo | None = getattr(proposer, "MODEL", None)
-    if not settings.model:
+    if not settings.model or not getattr(proposer, "asks", True):
         return (own,) if own is not None else ()
     found = resolve(settings.model, settings.models_file)
     check_budgets(_budgets(settings), found)
@@ -71,7 +71,7 @@ def _machine(settings: Settings, executor: str) -> Hardware:
     machine = hardware.described(settings.hardware) if apart else hardware.find(settings.hardware)
     # A wrong name is said before anything is measured or written.
     LANGUAGES.load(settings.language_on(machine))
-    for catalog, name in ((PROPOSERS, settings.proposer), (POLICIES, settings.policy)):
+    for catalog, name in ((PROPOSERS, settings.chosen_proposer), (POLICIES, settings.policy)):
         catalog.load(name)
     models(settings)
     if not apart:

@@ -1,5 +1,6 @@
 """All that a search meets and doesn't decide itself: machines, models, clocks, knowledge."""
 
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
@@ -73,12 +74,7 @@ class Live:
 
     def briefing(self, calibration: Calibration) -> Briefing:
         """See `Outside`. Raises `UsageError` where the knowledge can't be read."""
-        spec, settings = self._spec, self._settings
-        # Documents are for models: a proposer that asks none does without reading them.
-        wanted = spec.knowledge and bool(spec.models)
-        library = Library.load(Prompts(prompts_dir(settings.prompts)), Runs(settings.runs).skills) if wanted else None
-        seeds = targets.seeds(spec.target.name, targets_dir(settings.targets))
-        return Briefing(spec, seeds, library=library, baseline_us=baseline_times_us(calibration))
+        return briefing_of(self._settings, self._spec, baseline_times_us(calibration))
 
     def earlier(self, calibration: Calibration) -> Earlier:
         """See `Outside`."""
@@ -100,6 +96,15 @@ class Live:
     def leaves(self, flights: Flights) -> bool:
         """See `Outside`: where all of it are questions that somebody answers by file, at a time of their own."""
         return all(isinstance(f, ModelRequest) and by_file(self._spec.models, f) for f in flights.values())
+
+
+def briefing_of(settings: Settings, spec: RunSpec, baseline_us: Mapping[str, float] | None = None) -> Briefing:
+    """The briefs of a run by today's targets and knowledge. Raises `UsageError` where those can't be read."""
+    # Documents are for models: a proposer that asks none does without reading them.
+    wanted = spec.knowledge and bool(spec.models)
+    library = Library.load(Prompts(prompts_dir(settings.prompts)), Runs(settings.runs).skills) if wanted else None
+    seeds = targets.seeds(spec.target.name, targets_dir(settings.targets))
+    return Briefing(spec, seeds, library=library, baseline_us=baseline_us)
 
 
 def _place(flight: Flight) -> tuple[bool, int, str]:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Self
 
-from kernelevolve import hardware
+from kernelevolve import hardware, rehearsal
 from kernelevolve.admission import Admission
 from kernelevolve.asking import Lanes
 from kernelevolve.catalog import POLICIES, PROPOSERS
@@ -16,12 +16,13 @@ from kernelevolve.errors import KernelevolveError, UsageError
 from kernelevolve.executors import Executor
 from kernelevolve.languages import language_for
 from kernelevolve.llm.budget import Spending
-from kernelevolve.outside import Live, Outside
+from kernelevolve.outside import Live, Outside, briefing_of
 from kernelevolve.plans import confirmation
 from kernelevolve.policies.base import Policy
 from kernelevolve.policies.stopping import StopReason
 from kernelevolve.proposers.base import Proposer
 from kernelevolve.recording import Recording
+from kernelevolve.rehearsal import Rehearsal
 from kernelevolve.replay import Replay
 from kernelevolve.runs import Runs
 from kernelevolve.schema import (
@@ -40,7 +41,7 @@ from kernelevolve.standing import Progress, SearchResult, Stage, Standing, Stopp
 from kernelevolve.store import SqlStore
 from kernelevolve.traffic import Traffic
 
-__all__ = ["TRIAGE", "Listener", "Progress", "SearchResult", "Session"]
+__all__ = ["TRIAGE", "Listener", "Progress", "Rehearsal", "SearchResult", "Session", "rehearse"]
 
 Listener = Callable[[Progress], None]
 
@@ -61,7 +62,7 @@ class Session:
         self._recording = recording
         self._began = time.monotonic()
         self._language = language_for(spec.language, spec.hardware)
-        self._proposer = _proposer(spec)
+        self._proposer = _proposer(settings, spec)
         self._policy = _policy(spec, self._proposer)
         self._standing = Standing(spec)
         self._spending = Spending(spec.budgets)
@@ -73,7 +74,7 @@ class Session:
     def start(cls, settings: Settings, target_name: str, executor: str = "local") -> Self:
         """A new run by these settings. Raises `UsageError`, `ToolchainError` and `StoreError`."""
         spec = commission(settings, target_name, executor)
-        _proposer(spec)  # one that can't be made is told of before anything is written
+        _proposer(settings, spec)  # one that can't be made is told of before anything is written
         session = cls(settings, spec, SqlStore.open(Runs(settings.runs).database), "started")
         session._store.create_run(spec)
         return session
@@ -102,6 +103,10 @@ class Session:
         session = cls(settings, spec, SqlStore.open(runs.database), "started", recording)
         session._store.create_run(spec)
         return session
+
+    def rehearse(self) -> Rehearsal:
+        """The first question of the run and what all of them may cost; asks nobody, and changes nothing."""
+        return _rehearse(self._settings, self.spec)
 
     def run(self, listen: Listener, outside: Outside | None = None) -> SearchResult:
         """Search until the budget is spent; on Ctrl-C the run stays resumable.
@@ -268,6 +273,16 @@ class Session:
         )
 
 
+def rehearse(settings: Settings, target_name: str, executor: str = "local") -> Rehearsal:
+    """What a new run by these settings would ask first. Nothing is written. Raises what `Session.start` raises."""
+    return _rehearse(settings, commission(settings, target_name, executor))
+
+
+def _rehearse(settings: Settings, spec: RunSpec) -> Rehearsal:
+    proposer = _proposer(settings, spec)
+    return rehearsal.rehearse(spec, proposer, _policy(spec, proposer), briefing_of(settings, spec))
+
+
 def _again(spec: RunSpec, run: str, created_at: str) -> RunSpec:
     """The same task as another run."""
     return spec.model_copy(update={"run": run, "created_at": created_at})
@@ -277,9 +292,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _proposer(spec: RunSpec) -> Proposer:
+def _proposer(settings: Settings, spec: RunSpec) -> Proposer:
     kind = PROPOSERS.load(spec.proposer)
-    proposer: Proposer = kind(kind.Config(), seed=spec.seed, models=spec.models)
+    templates = settings.prompts if "prompts" in kind.Config.model_fields else None
+    config = kind.Config(prompts=templates) if templates else kind.Config()
+    proposer: Proposer = kind(config, seed=spec.seed, models=spec.models)
     return proposer
 
 

@@ -42,8 +42,10 @@ class Settings(BaseSettings):
     threads: int | None = Field(None, ge=1, description="threads that a kernel may use; None means all cores")
     hardware: str | None = Field(None, description="key or alias of a device; None means this machine's CPU")
     language: str | None = Field(None, description="kernel language; None means cpp for a CPU and triton for a GPU")
-    proposer: str = Field("tuner", description="who writes candidates")
-    policy: str = Field("greedy", description="which parents breed next")
+    proposer: str | None = Field(
+        None, description="name of who writes candidates; None means model where models are named, else tuner"
+    )
+    policy: str = Field("adaptive", description="name of the policy: which parents breed next")
     model: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="list of models to ask, for a proposer that asks; in the environment with commas between"
     )
@@ -95,6 +97,11 @@ class Settings(BaseSettings):
     def language_on(self, machine: Hardware) -> str:
         """The kernel language for a device."""
         return self.language or ("cpp" if machine.device == "cpu" else "triton")
+
+    @property
+    def chosen_proposer(self) -> str:
+        """Who writes candidates."""
+        return self.proposer or ("model" if self.model else "tuner")
 
     @classmethod
     def settings_customise_sources(

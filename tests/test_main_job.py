@@ -64,7 +64,8 @@ def test_the_search_ends_certified_with_all_that_was_promised(job):
 def test_progress_goes_to_standard_error(job):
     lines = job.errors.splitlines()
     assert lines[0] == f"run: {job.document['run']}"
-    assert lines[1].startswith("calibrating: 0/2 evaluated")
+    assert lines[1] == "at once: 2 evaluations"
+    assert lines[2].startswith("calibrating: 0/2 evaluated")
     assert any(line.startswith("done: 2/2 evaluated, 0 failed, 0 under way, best ") for line in lines)
     assert "\x1b" not in job.errors
 

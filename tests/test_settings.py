@@ -27,7 +27,7 @@ def test_the_environment_beats_the_file_and_the_command_line_beats_both(monkeypa
     monkeypatch.setenv("KERNELEVOLVE_EVALS", "20")
     monkeypatch.setenv("KERNELEVOLVE_SEED", "21")
     loaded = settings.load(evals=30, policy=None)
-    assert (loaded.evals, loaded.seed, loaded.minutes, loaded.policy) == (30, 21, 1.5, "greedy")
+    assert (loaded.evals, loaded.seed, loaded.minutes, loaded.policy) == (30, 21, 1.5, "adaptive")
 
 
 def test_the_constructor_reads_neither_file_nor_environment(monkeypatch):

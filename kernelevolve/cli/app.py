@@ -10,6 +10,7 @@ from kernelevolve.cli import (
     agent,
     compare,
     doctor,
+    evaluate,
     hardware,
     knowledge,
     output,
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("search", epilog=EXIT_CODES)(search.search)
-app.command("eval", epilog=EXIT_CODES)(search.evaluate)
+app.command("eval", epilog=EXIT_CODES)(evaluate.evaluate)
 app.command("triage", epilog=EXIT_CODES)(triage.triage)
 app.command("compare", epilog=EXIT_CODES)(compare.compare)
 app.add_typer(targets.app, name="targets")

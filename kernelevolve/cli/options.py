@@ -27,12 +27,49 @@ RequireSandbox = Annotated[
     Option("--require-sandbox", help="full: refuse to run a candidate where a wall is missing (default: any)."),
 ]
 Language = Annotated[str | None, Option("--language", help="Kernel language.")]
-Proposer = Annotated[str | None, Option("--proposer", help="Who writes candidates.")]
+Proposer = Annotated[
+    str | None, Option("--proposer", help="Who writes candidates (default: model where --model is given, else tuner).")
+]
 Policy = Annotated[str | None, Option("--policy", help="Which parents breed next.")]
+Model = Annotated[
+    list[str] | None,
+    Option("--model", help="Model to ask: NAME, PROTOCOL:NAME or PROTOCOL:NAME@URL; may be given again."),
+]
+ModelsFile = Annotated[Path | None, Option("--models-file", help="File that adds models and prices to the table.")]
+Lanes = Annotated[int | None, Option("--lanes", help="Questions to models under way at once.")]
+Usd = Annotated[float | None, Option("--usd", help="Budget of US dollars for model calls.")]
+Tokens = Annotated[int | None, Option("--tokens", help="Budget of input and output tokens of model calls.")]
+DeviceSeconds = Annotated[
+    float | None, Option("--device-seconds", help="Budget of time that evaluations take, in seconds.")
+]
+TargetSpeedup = Annotated[
+    float | None, Option("--target-speedup", help="End early: the best is this much faster for certain.")
+]
+TargetRoofline = Annotated[
+    float | None, Option("--target-roofline", help="End early: the best has this share of the roofline (0 to 1).")
+]
+Stall = Annotated[int | None, Option("--stall", help="End early: so many evaluations without a new best.")]
+Knowledge = Annotated[
+    bool | None, Option("--knowledge/--no-knowledge", help="Whether briefs carry documents (default: they do).")
+]
+Skills = Annotated[
+    float | None, Option("--skills", help="Share of briefs that may carry what earlier runs learned (0 to 1).")
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Only show the first question and what the search may cost; ask and write nothing.")
+]
+RecordTo = Annotated[
+    Path | None, Option("--record", metavar="FILE", help="At the end write the run to a file, for --replay.")
+]
+ReplayFrom = Annotated[
+    Path | None,
+    Option("--replay", metavar="FILE", help="Live through a recorded run again; needs no model and no machine."),
+]
 Triage = Annotated[bool, Option("--triage", help="For a GPU that isn't here: ends with a queue for eval --queue.")]
 Resume = Annotated[str | None, Option("--resume", metavar="RUN", help="Go on with a run, to its total budget.")]
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 our own failure; 2 usage: it can't be done as asked; 3 the candidate failed; "
-    "4 the search ended and nothing beats the baselines, or is left to queue; 130 interrupted."
+    "Exit codes: 0 done; 1 our own failure; 2 usage: it can't be done as asked, or a replay decides otherwise than the "
+    "recorded run; 3 the candidate failed; 4 the search ended and nothing beats the baselines, or is left to queue; "
+    "130 interrupted."
 )

@@ -72,7 +72,10 @@ def best_so_far(progress: "Progress") -> str:
 
 def _counts(progress: "Progress") -> str:
     done = f"{progress.evaluated}/{progress.budget} evaluated"
-    return f"{done}, {progress.failed} failed, {progress.in_flight} under way"
+    counts = f"{done}, {progress.failed} failed, {progress.in_flight} under way"
+    if not progress.asked and not progress.tokens:
+        return counts
+    return f"{counts}, {progress.asked} asked, {progress.tokens:,} tokens, ${progress.usd:.2f}"
 
 
 def _clock(progress: "Progress") -> str:

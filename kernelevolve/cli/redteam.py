@@ -8,8 +8,8 @@ import typer
 
 from kernelevolve import settings
 from kernelevolve.cli import formats, output
+from kernelevolve.cli.evaluate import CANDIDATE_FAILED
 from kernelevolve.cli.options import AsJson, SettingsFile, TargetsDir
-from kernelevolve.cli.search import CANDIDATE_FAILED
 from kernelevolve.resources import exploits_dir
 from kernelevolve.schema import ExploitOutcome, RedTeamReport
 

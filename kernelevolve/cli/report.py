@@ -15,11 +15,14 @@ from kernelevolve.cli.summary import (
     ancestor,
     best_of,
     command_again,
+    evidence,
     failures,
     finished,
+    nothing_wins,
     triaged,
     verdict_on,
 )
+from kernelevolve.cli.waste import Waste, ends, rows
 from kernelevolve.schema import Candidate, Failed, Passed, Run, Step, Triaged
 
 
@@ -42,8 +45,8 @@ class _Try:
     good: bool
 
 
-def write(run: Run, certification: Certification) -> Report:
-    """The report of a run, with what certification said of it."""
+def write(run: Run, certification: Certification, waste: Waste) -> Report:
+    """The report of a run, with what certification said of it, and what its steps came to."""
     best = best_of(run.steps)
     steps = finished(run)
     context: dict[str, object] = {
@@ -62,6 +65,10 @@ def write(run: Run, certification: Certification) -> Report:
         "origin": ancestor(run, best.candidate).label.split()[0] if best else "",
         "command": command_again(run.spec),
         "baselines": _baselines(run),
+        "waste": waste if waste.total.calls or len(waste.total.ends) > 1 else None,
+        "waste_ends": ends(waste),
+        "waste_rows": rows(waste),
+        "evidence": evidence(nothing) if (nothing := nothing_wins(run)) else (),
     }
     return Report(_render("report.html.j2", context, escape=True), _render("report.md.j2", context, escape=False))
 

@@ -1,5 +1,6 @@
 """The commands `runs ...`: searches that were made, and their reports."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,18 +9,23 @@ import typer
 from kernelevolve import settings
 from kernelevolve.cli import formats, output
 from kernelevolve.cli.options import AsJson, RegistryDir, RunsDir, SettingsFile
+from kernelevolve.cli.sessions import concurrency
 from kernelevolve.cli.summary import (
     Certification,
     best_of,
     certification_of,
+    evidence,
     failures,
     finished,
+    nothing_wins,
     triaged,
     verdict_on,
 )
+from kernelevolve.cli.waste import Waste, ends, money, rows, waste_of
 from kernelevolve.errors import StoreError
 from kernelevolve.runs import ReportPaths, Runs
 from kernelevolve.schema import Failed, Run
+from kernelevolve.schema.nowin import NothingWins
 from kernelevolve.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,14 +65,16 @@ def list_runs(folder: RunsDir = None, file: SettingsFile = None, as_json: AsJson
 
 @app.command()
 def show(name: Name, folder: RunsDir = None, file: SettingsFile = None, as_json: AsJson = False) -> None:
-    """Show a run: its best candidate by workload, and its failures."""
+    """Show a run: its best candidate by workload, its failures, and what its steps came to."""
     chosen = settings.load(file, runs=folder)
     with _open(chosen) as store:
         run = store.run(name)
+        waste = waste_of(run, store.asks(name))
     if as_json:
-        output.document(run)
+        output.document({**run.model_dump(mode="json"), "waste": waste, "nothing_wins": nothing_wins(run)})
         return
     _describe(run)
+    tell_waste(waste)
 
 
 @app.command()
@@ -88,17 +96,56 @@ def report(
     output.text(str(paths.markdown))
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A run with what is said of it at its end."""
+
+    report: ReportPaths
+    waste: Waste
+    nothing_wins: NothingWins | None
+
+
+def finish(chosen: Settings, name: str) -> Finished:
+    """Write the report of a run that has ended. Raises `StoreError`."""
+    report = write_report(chosen, name)
+    with _open(chosen) as store:
+        run = store.run(name)
+        return Finished(report, waste_of(run, store.asks(name)), nothing_wins(run))
+
+
+def tell_evidence(nothing: NothingWins | None) -> None:
+    """Print why nothing wins, if that is so."""
+    if nothing is None:
+        return
+    for line in evidence(nothing):
+        output.text(line)
+
+
+def tell_waste(waste: Waste) -> None:
+    """Print what the steps came to, where more than the tuner was at work."""
+    if waste.total.calls == 0 and set(waste.total.ends) <= {"measured", "triaged", "under_way"}:
+        return
+    shown = ends(waste)
+    names = [f">{end.replace('_', ' ').upper()}" for end in shown]
+    output.text()
+    output.table(("STEPS OF", ">ALL", *names, ">CALLS", ">TOKENS IN", ">TOKENS OUT", ">COST"), rows(waste))
+    if waste.open_steps:
+        used = waste.open_usage
+        tokens = f"{used.input_tokens + used.output_tokens:,} tokens, {money(used.cost_usd)}"
+        output.text(f"and {waste.open_steps} that came to no proposal yet: {tokens}")
+
+
 def write_report(chosen: Settings, name: str, out: Path | None = None) -> ReportPaths:
     """Write the report of a run into a folder (its own for None). Raises `StoreError`."""
     from kernelevolve.cli.report import write
 
     with _open(chosen) as store:
-        run = store.run(name)
+        run, asks = store.run(name), store.asks(name)
         certification = _certification(chosen, run, store)
     paths = Runs(chosen.runs).report_paths(name)
     if out is not None:
         paths = ReportPaths(html=out / paths.html.name, markdown=out / paths.markdown.name)
-    made = write(run, certification)
+    made = write(run, certification, waste_of(run, asks))
     try:
         paths.html.parent.mkdir(parents=True, exist_ok=True)
         paths.html.write_text(made.html, encoding="utf-8")
@@ -137,6 +184,7 @@ def _describe(run: Run) -> None:
     failed = sum(isinstance(verdict_on(step), Failed) for step in steps)
     output.text(f"{spec.run}: {spec.target.name} on {spec.hardware.key}, begun {formats.moment(spec.created_at)}")
     output.text(f"{spec.language}, {spec.proposer}, {spec.policy}, seed {spec.seed}, {spec.threads} threads")
+    output.text(f"at once: {concurrency(spec)}")
     output.text(f"evaluated {len(steps)} of {spec.evals}, failed {failed}")
     for event in run.events:
         output.text(f"{formats.moment(event.at)} {event.kind} {event.detail}".rstrip())
@@ -146,6 +194,8 @@ def _describe(run: Run) -> None:
         output.text(f"best: {formats.speedup(best.passed)}, {best.candidate.label}, step {best.step}, {state}")
         output.text()
         output.measurements(best.passed.measurements)
+    if best is None or best.passed.fitness <= 1:
+        tell_evidence(nothing_wins(run))
     if found := triaged(run):
         output.text(f"triaged for {spec.hardware.key} and not measured: {len(found)}")
     groups = failures(run)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from kernelevolve.cli import formats
+from kernelevolve.policies.stopping import Levers
 from kernelevolve.schema import (
     Candidate,
     Diagnostic,
@@ -13,6 +15,7 @@ from kernelevolve.schema import (
     Evaluation,
     Failed,
     Measurement,
+    Parent,
     Passed,
     Refused,
     Run,
@@ -20,6 +23,7 @@ from kernelevolve.schema import (
     Step,
     Triaged,
 )
+from kernelevolve.schema.nowin import Lever, NothingWins
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,41 @@ def failures(run: Run) -> tuple[FailureGroup, ...]:
     return tuple(FailureGroup(*key, count, examples[key]) for key, count in counts.most_common())
 
 
+def nothing_wins(run: Run) -> NothingWins | None:
+    """That nothing wins, with the evidence; None where something does, or nothing was measured by intention."""
+    steps = finished(run)
+    if not steps or run.spec.executor == "triage":
+        return None
+    levers = Levers()
+    for step in steps:
+        if step.candidate is not None and step.evaluation is not None:
+            levers.tell(Parent(candidate=step.candidate, evaluation=step.evaluation))
+    best = best_of(run.steps)
+    return levers.verdict(best.passed if best and best.confirmed else None)
+
+
+def evidence(nothing: NothingWins) -> tuple[str, ...]:
+    """Why nothing wins, in lines."""
+    lines = [f"tried: {nothing.evaluated} candidates, of which {nothing.passed} were right"]
+    lines += [f"  {_lever(lever)}" for lever in nothing.levers[:8]]
+    if len(nothing.levers) > 8:
+        lines.append(f"  and {len(nothing.levers) - 8} more")
+    if nothing.best_speedup is not None and nothing.low is not None and nothing.high is not None:
+        where = formats.interval(nothing.low, nothing.high)
+        lines.append(f"the best reaches {formats.times(nothing.best_speedup)} {where} of the fastest baselines")
+    if nothing.headroom is not None:
+        share = formats.share(nothing.baseline_roofline_share)
+        lines.append(
+            f"the baselines are at {share} of the roofline: {formats.times(nothing.headroom)} would be the most"
+        )
+    return tuple(lines)
+
+
+def _lever(lever: Lever) -> str:
+    best = "none right" if lever.best_speedup is None else f"the best {formats.times(lever.best_speedup)}"
+    return f"{lever.origin or 'a draft'}, {lever.change}: {lever.tried} tried, {lever.passed} right, {best}"
+
+
 def ancestor(run: Run, candidate: Candidate) -> Candidate:
     """The first candidate of the line that led to this one."""
     known = {step.candidate.digest: step.candidate for step in run.steps if step.candidate is not None}
@@ -132,7 +171,25 @@ def command_again(spec: RunSpec) -> str:
         words += ["--minutes", f"{spec.minutes:g}"]
     words += ["--language", spec.language, "--proposer", spec.proposer, "--policy", spec.policy]
     words += ["--workers", str(spec.workers), "--threads", str(spec.threads), "--hardware", spec.hardware.key]
+    words += _asking(spec) + _ending_early(spec)
     return shlex.join([*words, "--triage"] if spec.executor == "triage" else words)
+
+
+def _asking(spec: RunSpec) -> list[str]:
+    words: list[str] = []
+    for model in spec.models if spec.proposer != "agent" else ():
+        words += ["--model", f"{model.protocol}:{model.name}" + (f"@{model.base_url}" if model.base_url else "")]
+    if spec.models:
+        words += ["--lanes", str(spec.lanes), "--skills", f"{spec.skills:g}"]
+    return words if spec.knowledge else [*words, "--no-knowledge"]
+
+
+def _ending_early(spec: RunSpec) -> list[str]:
+    given = {
+        "--usd": spec.budgets.usd, "--tokens": spec.budgets.tokens, "--device-seconds": spec.budgets.device_seconds,
+        "--target-speedup": spec.stop.speedup, "--target-roofline": spec.stop.roofline, "--stall": spec.stop.stall,
+    }  # fmt: skip
+    return [word for option, value in given.items() if value is not None for word in (option, f"{value:g}")]
 
 
 def certification_of(run: Run, evaluations: Iterable[Evaluation], entries: Iterable[Entry]) -> Certification:

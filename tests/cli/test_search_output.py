@@ -5,9 +5,13 @@ from example_run import retuned
 
 from kernelevolve.cli import search as commands
 from kernelevolve.cli.app import main
+from kernelevolve.cli.ending import Ending, search_document
+from kernelevolve.cli.evaluate import evaluation_document
 from kernelevolve.cli.progress import Lines, line, panel
-from kernelevolve.cli.search import evaluation_document, search_document
-from kernelevolve.schema import Parent
+from kernelevolve.cli.runs import Finished
+from kernelevolve.cli.waste import waste_of
+from kernelevolve.runs import ReportPaths
+from kernelevolve.schema import Parent, Run
 from kernelevolve.search import Progress, SearchResult
 from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_run_spec
 
@@ -56,7 +60,8 @@ def test_the_live_display_can_be_drawn():
 
 def test_the_search_document_has_the_promised_keys(tmp_path):
     candidate = a_candidate()
-    found = search_document(result(Parent(candidate=candidate, evaluation=a_passed(candidate))), "certified", tmp_path)
+    ending = Ending("certified", "published", tmp_path)
+    found = search_document(result(Parent(candidate=candidate, evaluation=a_passed(candidate))), ending)
     assert found["best"].keys() == {"candidate", "speedup", "low", "high"}
     assert found["baseline"] == "compiled"
     assert found["entry"] == str(tmp_path)
@@ -64,7 +69,7 @@ def test_the_search_document_has_the_promised_keys(tmp_path):
 
 
 def test_a_search_without_a_best_has_null_for_it():
-    found = search_document(result(None), "no_win", None)
+    found = search_document(result(None), Ending("no_win", ""))
     assert (found["best"], found["entry"], found["verdict"]) == (None, None, "no_win")
 
 
@@ -107,6 +112,7 @@ def test_a_search_without_a_win_ends_with_its_own_code(monkeypatch, capsys, tmp_
             return result(None)
 
     monkeypatch.setattr("kernelevolve.search.Session.start", lambda *_: Hopeless())
-    monkeypatch.setattr(commands, "write_report", lambda *_: None)
+    ended = Finished(ReportPaths(tmp_path, tmp_path), waste_of(Run(spec=Hopeless.spec), ()), None)
+    monkeypatch.setattr(commands, "finish", lambda *_: ended)
     assert main(["search", "double", "--json", "--runs", str(tmp_path)]) == commands.NO_WIN
     assert json.loads(capsys.readouterr().out)["verdict"] == "no_win"

@@ -1,0 +1,114 @@
+"""How a search ends: certified, refused, without a win, or as a replay; and what is said of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from kernelevolve.cli import formats, output
+from kernelevolve.cli.summary import most_frequent_baseline
+from kernelevolve.cli.waste import Waste
+from kernelevolve.schema import Candidate, Entry, Evaluation, Parent, Passed, Refused, Run
+from kernelevolve.schema.nowin import NothingWins
+from kernelevolve.settings import Settings
+
+if TYPE_CHECKING:
+    from kernelevolve.registry.local import LocalRegistry
+    from kernelevolve.search import SearchResult, Session
+
+Verdict = Literal["certified", "refused", "no_win", "replayed"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of the best candidate."""
+
+    verdict: Verdict
+    message: str
+    entry: Path | None = None
+    """where it was published"""
+
+
+REPLAYED = Ending("replayed", "nothing was measured, so nothing is certified")
+
+
+def certified(session: "Session", result: "SearchResult", chosen: Settings) -> Ending:
+    """Certify the best of a search, unless an earlier sitting has done so, and publish it."""
+    best = _best(result.best)
+    if best is None or result.best is None or best.fitness <= 1:
+        return Ending("no_win", "nothing beats the baselines here")
+    from kernelevolve.certify import certify
+    from kernelevolve.registry.local import LocalRegistry
+    from kernelevolve.runs import Runs
+    from kernelevolve.store import SqlStore
+
+    registry, candidate = LocalRegistry(chosen.registry), result.best.candidate
+    with SqlStore.open(Runs(chosen.runs).database) as store:
+        run = store.run(result.run)
+        outcome = _earlier(candidate, run, store.evaluations(result.run, "certify"), registry)
+    if outcome is None:
+        output.note("certifying on held-out workloads")
+        outcome = certify(candidate, run, chosen)
+    if not isinstance(outcome, Entry):
+        session.conclude(outcome, outcome.message)
+        return Ending("refused", outcome.message)
+    path = registry.publish(outcome)
+    session.conclude(outcome, str(path))
+    return Ending("certified", f"published as {path}", path)
+
+
+def _earlier(
+    candidate: Candidate, run: Run, evaluations: Sequence[Evaluation], registry: "LocalRegistry"
+) -> Entry | Refused | None:
+    """What an earlier sitting of the run came to with this candidate: a run is certified once."""
+    from kernelevolve.certify import outcome
+
+    for stored in registry.entries(run.spec.target.name, run.spec.hardware.key):
+        if stored.entry.provenance.run == run.spec.run and stored.entry.candidate == candidate:
+            return stored.entry
+    said = [outcome(candidate, run, e) for e in evaluations if e.candidate == candidate.digest]
+    return next((o for o in said if isinstance(o, Refused)), None)
+
+
+def search_document(
+    result: "SearchResult", ending: Ending, *, waste: Waste | None = None, nothing: NothingWins | None = None
+) -> dict[str, object]:
+    """What `search --json` prints."""
+    best = _best(result.best)
+    if best is None or result.best is None:
+        found = None
+    else:
+        low, high = best.interval
+        found = {"candidate": result.best.candidate.digest, "speedup": best.speedup, "low": low, "high": high}
+    return {
+        "run": result.run,
+        "target": result.target,
+        "hardware": result.hardware_key,
+        "evaluated": result.evaluated,
+        "failed": result.failed,
+        "best": found,
+        "baseline": most_frequent_baseline(result.baseline.values()),
+        "verdict": ending.verdict,
+        "entry": None if ending.entry is None else str(ending.entry),
+        "stopped": result.stopped,
+        "seconds": result.seconds,
+        "nothing_wins": nothing,
+        "waste": waste,
+    }
+
+
+def tell(result: "SearchResult", ending: Ending) -> None:
+    """Print it."""
+    spent = formats.duration(result.seconds)
+    counts = f"{result.evaluated} evaluated, {result.failed} failed, stopped by {result.stopped}, {spent}"
+    output.text(f"{result.target} on {result.hardware_key}: {counts}")
+    best = _best(result.best)
+    if best is not None and result.best is not None:
+        output.text(f"best: {formats.speedup(best)} over the fastest baseline, {result.best.candidate.label}")
+        output.measurements(best.measurements)
+    output.text(f"{ending.verdict.replace('_', ' ')}: {ending.message}")
+    output.text(f"run: {result.run}")
+
+
+def _best(parent: Parent | None) -> Passed | None:
+    return parent.evaluation if parent and isinstance(parent.evaluation, Passed) else None
