@@ -128,8 +128,10 @@ def test_the_readme_has_the_same_exit_codes():
 def test_the_readme_has_the_defaults_of_the_settings():
     lines = [line for line in README.read_text().splitlines() if line.startswith("| `--")]
     rows = {line.split("`")[1]: line.split("|")[-2].strip() for line in lines}
-    for name in ("evals", "seed", "proposer", "policy"):
+    for name in ("evals", "seed", "policy", "lanes", "skills"):
         assert rows[f"--{name}"].strip("`") == str(Settings.model_fields[name].default)
+    assert Settings().chosen_proposer == "tuner"
+    assert rows["--proposer"] == "`model` with `--model`, else `tuner`"
     cpu, gpu = a_hardware(), known("nvidia-h200").hardware
     assert rows["--language"] == f"`{Settings().language_on(cpu)}` for a CPU, `{Settings().language_on(gpu)}` for a GPU"
 
