@@ -89,7 +89,7 @@ def search(
         rehearse(chosen, wanted, as_json=as_json)
         return
     session = session_of(chosen, wanted)
-    announce(session)
+    announce(session, wanted)
     with resumable(session, chosen, wanted):
         with follow() as listen:
             result = session.run(listen)

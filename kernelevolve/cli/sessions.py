@@ -68,12 +68,12 @@ def rehearse(chosen: Settings, wanted: Wanted, *, as_json: bool) -> None:
     _forecast(found)
 
 
-def announce(session: "Session") -> None:
-    """Say which run it is, how much goes on at once, and what the rest of it may cost."""
+def announce(session: "Session", wanted: Wanted) -> None:
+    """Say which run it is, how much goes on at once, and what a new one may cost."""
     spec = session.spec
     output.note(f"run: {spec.run}")
     output.note(f"at once: {concurrency(spec)}")
-    if any(model.protocol != "mailbox" for model in spec.models):
+    if wanted.target is not None and any(model.protocol != "mailbox" for model in spec.models):
         _forecast(session.rehearse())
 
 
