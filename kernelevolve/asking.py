@@ -34,6 +34,23 @@ class Switchboard:
         self._service.close()
 
 
+def greet(models: Sequence[ModelInfo]) -> None:
+    """Have a word with the services of these models, at no cost.
+
+    Raises `UsageError` where no question could be put to one: no key or a wrong one, nobody at its address.
+    """
+    served = [model for model in models if model.protocol != "mailbox"]
+    if not served:
+        return
+    from kernelevolve.llm.service import Service
+
+    service = Service(served)
+    try:
+        service.greet()
+    finally:
+        service.close()
+
+
 class Lanes:
     """Puts questions to a client, so many at once."""
 

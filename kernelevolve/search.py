@@ -8,14 +8,14 @@ from typing import Self
 
 from kernelevolve import hardware, rehearsal
 from kernelevolve.admission import Admission
-from kernelevolve.asking import Lanes
+from kernelevolve.asking import Lanes, greet
 from kernelevolve.catalog import POLICIES, PROPOSERS
 from kernelevolve.commission import TRIAGE, commission
 from kernelevolve.course import Course, Minds, Work
 from kernelevolve.errors import KernelevolveError, UsageError
 from kernelevolve.executors import Executor
 from kernelevolve.languages import language_for
-from kernelevolve.llm.budget import Spending
+from kernelevolve.llm.budget import Spending, check_first
 from kernelevolve.outside import Live, Outside, briefing_of
 from kernelevolve.plans import confirmation
 from kernelevolve.policies.base import Policy
@@ -74,7 +74,9 @@ class Session:
     def start(cls, settings: Settings, target_name: str, executor: str = "local") -> Self:
         """A new run by these settings. Raises `UsageError`, `ToolchainError` and `StoreError`."""
         spec = commission(settings, target_name, executor)
-        _proposer(settings, spec)  # one that can't be made is told of before anything is written
+        # What can't be used is told of before anything is written: a template, a document, a budget, a model.
+        check_first(_rehearse(settings, spec).request, spec.models, spec.budgets)
+        greet(spec.models)
         session = cls(settings, spec, SqlStore.open(Runs(settings.runs).database), "started")
         session._store.create_run(spec)
         return session

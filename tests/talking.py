@@ -135,6 +135,7 @@ def talk(monkeypatch: pytest.MonkeyPatch, client: Client, proposer: str = "talki
         return client
 
     monkeypatch.setattr("kernelevolve.outside.Switchboard", opened)
+    monkeypatch.setattr("kernelevolve.search.greet", lambda models: None)
     propose_with(monkeypatch, proposer)
 
 

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from searching import by_tunables, command, landscape, some_settings, stored, variant
+from searching import SCALE, Landscape, by_tunables, command, kernel, landscape, some_settings, stored, variant
+from serving import models_file, on_landscape
 
 from kernelevolve.cli.app import main
 from kernelevolve.errors import StoreError
@@ -16,6 +17,7 @@ from kernelevolve.runs import Runs
 from kernelevolve.search import Session
 from kernelevolve.store import SqlStore, sql
 from kernelevolve.store.engine import make_engine
+from kernelevolve.testing.model_server import ModelServer
 
 
 @pytest.fixture
@@ -146,6 +148,122 @@ def test_a_malformed_target_is_answered_with_file_and_key(old, new, named, torn)
 )
 def test_wrong_python_of_a_target_is_named_too(file, text, named, torn):
     assert named in torn(file, lambda _: text)
+
+
+# --- models ---
+
+PROTOCOLS = ("openai-chat", "openai-responses", "anthropic")
+WRONG = "sk-wrong-1f2e3d4c5b6a"
+
+
+@pytest.fixture
+def unkeyed(settings, tmp_path, monkeypatch):
+    """Settings where no service's key is to be found."""
+    for vendor in ("OPENAI", "ANTHROPIC"):
+        for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL"):
+            monkeypatch.delenv(f"{vendor}_{name}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    for name in ("CONFIG_DIR", "PROFILE"):
+        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    return settings
+
+
+@pytest.mark.parametrize(("model", "key"), [("gpt-6-sol", "OPENAI_API_KEY"), ("claude-opus-5", "ANTHROPIC_API_KEY")])
+def test_without_a_key_nothing_is_begun(model, key, unkeyed, refused):
+    said = refused(2, "search", "tiny", "--model", model)
+    assert f"no key for {model}" in said
+    assert f"export {key}" in said
+    assert not unkeyed.runs.exists()
+    assert Landscape.jobs == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_with_a_wrong_key_nothing_is_begun_and_nothing_asked(protocol, unkeyed, refused, monkeypatch):
+    for vendor in ("OPENAI", "ANTHROPIC"):
+        monkeypatch.setenv(f"{vendor}_API_KEY", WRONG)
+    with ModelServer(lambda asked: f"you said {WRONG}", key="the right one") as server:
+        said = refused(2, "search", "tiny", "--model", f"{protocol}:fake@{server.base_url(protocol)}")
+        assert server.asked == []
+    assert "refuses the key for fake" in said
+    assert "check OPENAI_API_KEY or ANTHROPIC_API_KEY" in said
+    assert WRONG not in said
+    assert not unkeyed.runs.exists()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_where_nobody_listens_nothing_is_begun(protocol, unkeyed, refused):
+    said = refused(2, "search", "tiny", "--model", f"{protocol}:fake@http://127.0.0.1:9/v1")
+    assert "no server answers at http://127.0.0.1:9/v1" in said
+    assert "correct the address" in said
+    assert not unkeyed.runs.exists()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_that_its_service_does_not_know_is_said_to_be_unknown(protocol, unkeyed, refused):
+    with ModelServer(["a kernel"], models=["another"]) as server:
+        said = refused(2, "search", "tiny", "--model", f"{protocol}:fake@{server.base_url(protocol)}")
+    assert "knows no model 'fake'" in said
+    assert "check the name" in said
+
+
+def test_a_model_without_a_price_can_not_be_asked_on_a_budget_in_money(unkeyed, refused):
+    said = refused(2, "search", "tiny", "--model", "openai-chat:mine@http://127.0.0.1:9/v1", "--usd", "1")
+    assert "the price of mine isn't known" in said
+    assert "models_file" in said
+    assert not unkeyed.runs.exists()
+
+
+@pytest.mark.parametrize("budget", [("--usd", "0.01"), ("--tokens", "1000")])
+def test_a_budget_that_does_not_last_for_one_question_is_refused(budget, unkeyed, refused):
+    with ModelServer(["a kernel"]) as server:
+        file = models_file(unkeyed.runs.parent, server, "anthropic")
+        said = refused(2, "search", "tiny", "--model", "fake", "--models-file", str(file), *budget)
+        assert server.asked == []
+    assert "isn't sure to last for one question to fake" in said
+    assert budget[0] in said
+    assert not unkeyed.runs.exists()
+
+
+def test_a_run_whose_budget_is_spent_asks_nothing_more_and_says_so(unkeyed, capfd, monkeypatch):
+    on_landscape(monkeypatch, by_tunables)
+    with ModelServer([f"```cpp file=main.cpp\n{kernel(SCALE)}\n```"]) as server:
+        file = models_file(unkeyed.runs.parent, server, "openai-chat")
+        words = ["search", "tiny", "--model", "fake", "--models-file", str(file), "--usd", "0.1", "--evals", "60"]
+        assert main([*words, "--no-knowledge"]) in (0, 4)
+        asked, judged = len(server.asked), len(Landscape.jobs)
+        run = capfd.readouterr().err.partition("run: ")[2].partition("\n")[0]
+        code = main(["search", "--resume", run])
+        said = capfd.readouterr().out
+        assert (len(server.asked), len(Landscape.jobs)) == (asked, judged)
+    assert code in (0, 4)
+    assert asked >= 1
+    assert "stopped by usd" in said
+    assert "resumed, it asks nothing; start a new run" in said
+
+
+# --- prompts ---
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    """A copy of the prompts, to be spoilt."""
+    return Path(shutil.copytree(Path(__file__).parents[1] / "prompts", tmp_path / "prompts"))
+
+
+def test_a_template_with_an_unknown_variable_is_named_with_the_known_ones(prompts, unkeyed, refused):
+    (prompts / "change-repair.j2").write_text("{{ colour }}\n")
+    said = refused(2, "search", "tiny", "--model", "mailbox:me", "--proposer", "model", "--prompts", str(prompts))
+    assert f"{prompts / 'change-repair.j2'}: unknown variable 'colour'" in said
+    assert "the variables are: bottleneck" in said
+    assert not unkeyed.runs.exists()
+
+
+def test_a_document_without_a_line_in_the_index_is_named_with_that_line(prompts, unkeyed, refused):
+    (prompts / "knowledge" / "guidance" / "colours.md").write_text("# Colours\n\nRed is fast.\n")
+    said = refused(2, "search", "tiny", "--model", "mailbox:me", "--proposer", "model", "--prompts", str(prompts))
+    assert "colours.md has no line in" in said
+    assert "add one: | [title](guidance/colours.md) |" in said
+    assert not unkeyed.runs.exists()
 
 
 # --- the machine ---

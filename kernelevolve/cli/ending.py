@@ -102,6 +102,8 @@ def tell(result: "SearchResult", ending: Ending) -> None:
     spent = formats.duration(result.seconds)
     counts = f"{result.evaluated} evaluated, {result.failed} failed, stopped by {result.stopped}, {spent}"
     output.text(f"{result.target} on {result.hardware_key}: {counts}")
+    if result.stopped in ("usd", "tokens"):
+        output.text("its budget isn't sure to last for one more question: resumed, it asks nothing; start a new run")
     best = _best(result.best)
     if best is not None and result.best is not None:
         output.text(f"best: {formats.speedup(best)} over the fastest baseline, {result.best.candidate.label}")

@@ -43,6 +43,13 @@ class AnthropicMessages:
         except (anthropic.AnthropicError, httpx2.HTTPError, *MALFORMED) as error:
             raise fault_of(error) from None  # the SDK's own carries the request, and with it the key
 
+    async def greet(self, timeout: httpx2.Timeout) -> None:
+        """Ask for the list of models, which costs nothing. Raises `Fault`."""
+        try:
+            await self._client.models.list(timeout=timeout)
+        except (anthropic.AnthropicError, httpx2.HTTPError, *MALFORMED) as error:
+            raise fault_of(error) from None
+
     async def close(self) -> None:
         """Let go of connections."""
         await self._client.close()

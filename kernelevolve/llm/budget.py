@@ -151,6 +151,19 @@ def check_budgets(limits: Budgets, models: Sequence[ModelInfo]) -> None:
         )
 
 
+def check_first(request: ModelRequest | None, models: Sequence[ModelInfo], limits: Budgets) -> None:
+    """Raises `UsageError` for a budget that isn't sure to last for the first question of a run (None: it has none)."""
+    info = next((model for model in models if request is not None and model.name == request.model), None)
+    if request is None or info is None or Spending(limits).may_ask(request, info):
+        return
+    most = worst_case(request, info)
+    costs = f"{most.tokens:,} tokens" + ("" if most.usd is None else f" or ${most.usd:.4f}")
+    raise UsageError(
+        f"the budget isn't sure to last for one question to {info.name}, which may take {costs}",
+        remedy="allow more with --usd or --tokens, or state fewer output_tokens for the model in your models_file",
+    )
+
+
 def estimate(
     evals: int, prompt_tokens: int, info: ModelInfo, *, reply_tokens: int = 1_500, questions: int = 3
 ) -> Forecast:

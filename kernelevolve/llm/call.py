@@ -1,6 +1,7 @@
 """One call to a model: its tries, and what they cost."""
 
 import time
+from collections.abc import Iterable
 
 from kernelevolve.llm.faults import Fault
 from kernelevolve.llm.quirks import Quirks
@@ -81,9 +82,7 @@ class Call:
 
     def hide(self, text: str) -> str:
         """The text without the keys that a service may have echoed."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return hidden(text, self._secrets)
 
     def _usage(self) -> Usage:
         cost = self.info.cost_usd(self._input_tokens, self._output_tokens)
@@ -91,6 +90,13 @@ class Call:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text without these."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _output_tokens(hearing: Hearing) -> int:

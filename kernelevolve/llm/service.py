@@ -19,7 +19,7 @@ from tenacity import (
 )
 
 from kernelevolve.errors import UnknownNameError, UsageError
-from kernelevolve.llm.call import Call
+from kernelevolve.llm.call import Call, hidden
 from kernelevolve.llm.connect import connect
 from kernelevolve.llm.faults import RETRIED, Fault
 from kernelevolve.llm.loop import Loop
@@ -28,6 +28,9 @@ from kernelevolve.llm.wire import Hearing, Question, Wire
 from kernelevolve.schema import Answer, ModelInfo, ModelRequest, Record
 
 _log = logging.getLogger(__name__)
+
+_GREETING_S = 10.0
+"""For a service to show its list of models."""
 
 
 class Service:
@@ -74,9 +77,32 @@ class Service:
         call = Call(info, request, wire.secrets, self._quirks[info.name])
         return self._loop.run(self._answer(call, wire))
 
+    def greet(self) -> None:
+        """Find out what no call could mend, before there is one: it costs nothing.
+
+        Each service is asked for its list of models; one that has none, is busy or is slow to answer is taken as it is.
+        Raises `UsageError` for no key or a wrong one, and for a server that isn't there.
+        """
+        greeted: set[str] = set()
+        for info in self._models.values():
+            wire = self._wire(info)
+            if wire.address not in greeted:
+                greeted.add(wire.address)
+                self._loop.run(self._greet(info, wire))
+
     def close(self) -> None:
         """Give up calls under way (they raise `CancelledError`) and let go of connections."""
         self._loop.close(self._disconnect())
+
+    async def _greet(self, info: ModelInfo, wire: Wire) -> None:
+        try:
+            await wire.greet(httpx2.Timeout(_GREETING_S, connect=self._config.connect_s))
+        except Fault as fault:
+            said = hidden(fault.message, wire.secrets)
+            if fault.kind == "key":
+                raise _wrong_key(wire, info.name, said) from None
+            if fault.kind == "unreachable":
+                raise _nobody_there(wire, said) from None
 
     async def _disconnect(self) -> None:
         for wire in self._wires.values():
@@ -165,16 +191,13 @@ class Service:
         """The error for what no later call can mend; None for what may have been about this one call."""
         name, said = call.info.name, call.hide(fault.message)
         if fault.kind == "key":
-            return UsageError(f"{wire.address} refuses the key for {name}: {said}", remedy=_KEY)
+            return _wrong_key(wire, name, said)
         if fault.kind == "credit":
             return UsageError(
                 f"{wire.address} has no credit left for {name}: {said}", remedy="pay, then resume the run"
             )
         if fault.kind == "unreachable" and call.never_there:
-            return UsageError(
-                f"no server answers at {wire.address}: {said}",
-                remedy="start it, or correct the address after @ (it mostly ends in /v1 for the openai protocols)",
-            )
+            return _nobody_there(wire, said)
         if fault.kind == "forbidden" and name not in self._proven:
             return UsageError(f"{wire.address} doesn't let this key use {name}: {said}", remedy=_KEY)
         if fault.kind == "model" and name not in self._proven:
@@ -183,6 +206,17 @@ class Service:
                 remedy="check the name, and that the address is right (it mostly ends in /v1 for the openai protocols)",
             )
         return None
+
+
+def _wrong_key(wire: Wire, name: str, said: str) -> UsageError:
+    return UsageError(f"{wire.address} refuses the key for {name}: {said}", remedy=_KEY)
+
+
+def _nobody_there(wire: Wire, said: str) -> UsageError:
+    return UsageError(
+        f"no server answers at {wire.address}: {said}",
+        remedy="start it, or correct the address after @ (it mostly ends in /v1 for the openai protocols)",
+    )
 
 
 def _waits(config: Service.Config) -> Callable[[RetryCallState], float]:

@@ -69,6 +69,9 @@ class Wire(Protocol):
     async def ask(self, question: Question, hearing: Hearing) -> None:
         """Put the question once, and note what comes in. Raises `Fault`."""
 
+    async def greet(self, timeout: httpx2.Timeout) -> None:
+        """Ask for the list of models, which costs nothing. Raises `Fault`."""
+
     async def close(self) -> None:
         """Let go of connections."""
 

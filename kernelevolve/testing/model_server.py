@@ -205,10 +205,17 @@ class ModelServer:
         """Whether this request gets a stream."""
         return asked.stream and self._streams == "yes"
 
+    def listed(self, headers: Mapping[str, str]) -> tuple[str, ...] | Fails:
+        """The names of the models, as far as they are told apart."""
+        return self._without_key(headers) or self._models or ()
+
+    def _without_key(self, headers: Mapping[str, str]) -> Fails | None:
+        said = headers.get("authorization", "") or headers.get("x-api-key", "")
+        return None if self._key in (None, said.removeprefix("Bearer ")) else Fails(401, "invalid key")
+
     def _refused(self, asked: Asked) -> Fails | None:
-        said = asked.headers.get("authorization", "") or asked.headers.get("x-api-key", "")
-        if self._key is not None and said.removeprefix("Bearer ") != self._key:
-            return Fails(401, "invalid key")
+        if (failed := self._without_key(asked.headers)) is not None:
+            return failed
         if self._models is not None and asked.model not in self._models:
             return Fails(404, f"the model {asked.model} does not exist")
         for name in self._rejects:
@@ -254,6 +261,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Keep quiet."""
+
+    def do_GET(self) -> None:
+        """Show the list of models, to whoever has the key; that is no question, and isn't noted."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        found = self.server.owner.listed(headers)
+        if self.path.partition("?")[0] != "/v1/models":
+            found = Fails(404, f"this fake service has nothing at {self.path}")
+        if isinstance(found, Fails):
+            spoken = "anthropic" if "anthropic-version" in headers else "openai-chat"
+            self._fail(next(p for p in PROTOCOLS if p.name == spoken), found)
+            return
+        data = [{"id": name, "object": "model", "type": "model", "created": 1, "owned_by": "fake"} for name in found]
+        self._send(200, {"object": "list", "data": data, "has_more": False})
 
     def do_POST(self) -> None:
         """Answer as the script says."""
