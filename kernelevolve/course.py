@@ -202,7 +202,8 @@ class Course:
         if outcome is not None:
             self._minds.proposer.tell(outcome)
             self._look_at(number, outcome)
-        if not any((number, purpose) in self._work for purpose in ("search", "confirm")):
+        open_ = any((number, purpose) in self._work for purpose in ("search", "confirm"))
+        if not open_ and number != self._standing.best_number:  # the best may be looked at once more
             self._proposals.pop(number, None)
 
     def _look_at(self, number: int, outcome: Parent) -> None:
@@ -212,6 +213,10 @@ class Course:
         if self._standing.wants_confirmation(evaluation):
             self._open(Work(number, candidate, "confirm"))
         self._standing.look_at(number, outcome)
+        doubtful = self._standing.doubtful()
+        if doubtful is not None and (doubtful[0], "confirm") not in self._work:
+            self._standing.looking()
+            self._open(Work(*doubtful, "confirm"))
 
     def _proposal(self, number: int) -> Proposal:
         return self._proposals[number] if number in self._proposals else self._kept[number].proposal

@@ -11,6 +11,12 @@ Stage = Literal["calibrating", "searching", "confirming", "done"]
 Stopped = StopReason | Literal["time", "exhausted"]
 """exhausted: the proposer has nothing left to say."""
 
+WIDE = 1.1
+"""Upper over lower end of the best's interval beyond which it is looked at once more before a rival is dismissed."""
+
+MOST_LOOKS = 3
+"""at one best, beside its confirmation"""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -62,6 +68,10 @@ class Standing:
         self.best: Parent | None = None
         self.best_number = 0
         self._evaluated_at_best = 0
+        self._rival: tuple[int, Parent] | None = None
+        """confirmed, and perhaps faster than the best, whose interval is too wide to tell"""
+        self._looks = 0
+        """at the best, to tell it from a rival"""
         self.device_s = 0.0
         """what evaluations took, confirmations included"""
         self._longest_s = 0.0
@@ -93,20 +103,56 @@ class Standing:
 
     def look_at(self, number: int, outcome: Parent) -> None:
         """See whether a candidate is the new best: a confirmed one that is faster for certain."""
-        said, best = outcome.evaluation, self.best_passed
-        if isinstance(said, Passed) and said.purpose == "confirm" and (best is None or said.beats(best)):
-            self.best, self.best_number = outcome, number
-            self._evaluated_at_best = self.evaluated
+        said = outcome.evaluation
+        if isinstance(said, Passed) and said.purpose == "confirm":
+            self._compare(number, outcome, said)
         time = said.estimated_us if isinstance(said, Triaged) else None
         if time is not None and (self._estimated is None or time < self._estimated[0]):
             self._estimated = time, outcome.candidate
+
+    def doubtful(self) -> tuple[int, Candidate] | None:
+        """The best, where it has to be looked at once more: its interval is so wide that a rival can't be told from it.
+
+        A moment of noise would keep its place for good otherwise.
+        """
+        best = self.best_passed
+        if self._rival is None or best is None or self.best is None:
+            return None
+        return (self.best_number, self.best.candidate) if self._wide(best) else None
+
+    def looking(self) -> None:
+        """Note that the best is being looked at once more."""
+        self._looks += 1
+
+    def _wide(self, best: Passed) -> bool:
+        return _width(best) > WIDE and self._looks < MOST_LOOKS
+
+    def _compare(self, number: int, outcome: Parent, said: Passed) -> None:
+        best = self.best_passed
+        if best is None or said.beats(best):
+            self._crown(number, outcome)
+        elif self.best is not None and outcome.candidate == self.best.candidate:
+            if _width(said) < _width(best):
+                self.best = outcome
+            if self._rival is not None:
+                again, self._rival = self._rival, None
+                self.look_at(*again)
+        elif said.fitness > best.fitness:
+            self._rival = number, outcome
+
+    def _crown(self, number: int, outcome: Parent) -> None:
+        self.best, self.best_number = outcome, number
+        self._evaluated_at_best = self.evaluated
+        self._rival, self._looks = None, 0
 
     def wants_confirmation(self, evaluation: Evaluation) -> bool:
         """Whether a candidate needs its second look: it may be the new best, or nothing is known of its speed."""
         best = self.best_passed
         if not isinstance(evaluation, Passed) or evaluation.purpose != "search":
             return False
-        return best is None or evaluation.may_beat(best) or not evaluation.settled
+        if best is None or evaluation.may_beat(best) or not evaluation.settled:
+            return True
+        return self._wide(best) and evaluation.fitness > best.fitness
 
     def limit(self, calls: Totals, under_way: int) -> StopReason | None:
         """Why no further step is begun; None while one may be.
@@ -122,6 +168,11 @@ class Standing:
         )
         stalled = self.evaluated - self._evaluated_at_best
         return stop(spec.stop, spec.budgets, spec.evals, spent=spent, best=self.best_passed, stalled=stalled)
+
+
+def _width(said: Passed) -> float:
+    low, high = said.interval
+    return high / low
 
 
 def fastest_baselines(calibration: Calibration) -> dict[str, str]:
