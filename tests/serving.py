@@ -149,3 +149,15 @@ def on_landscape(monkeypatch: pytest.MonkeyPatch, speedup: Callable[[Job], float
     jobs = landscape(monkeypatch, speedup)
     monkeypatch.setattr("kernelevolve.certify.EXECUTORS", Catalog("executors", {"local": "searching:Landscape"}))
     return jobs
+
+
+def turned(source: str, asked: Asked) -> str:
+    """The kernel with another default for one of its tunables and, where it has one, another constant."""
+    lines = source.strip().splitlines()
+    declared = [at for at, line in enumerate(lines) if line.startswith("// tunable ")]
+    at = declared[asked.number % len(declared)]
+    name, _, values = lines[at].partition(": ")
+    first, *others = values.split()
+    lines[at] = f"{name}: {' '.join([*others, first])}"
+    constant = r"(constexpr int64_t k\w+ = )(\d+);"
+    return re.sub(constant, lambda m: f"{m[1]}{int(m[2]) + 8 * asked.number + 8};", "\n".join(lines), count=1)
