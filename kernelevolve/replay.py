@@ -3,6 +3,7 @@
 A run in it asks no model and needs no machine. It makes the same decisions, and fails where it makes another one.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, ClassVar
@@ -38,13 +39,14 @@ class Replay:
     def __init__(self, recording: Recording, lived: Iterable[Arrival] = (), asks: Iterable[Ask] = ()) -> None:
         """`lived` is what an earlier sitting of the replayed run has been through already, `asks` its briefs."""
         self._recording = recording
+        self._lived = tuple(lived)
         own = {ask.number: ask for ask in asks}
-        done = sum(came_in(arrival, own) for arrival in lived)
+        done = sum(came_in(arrival, own) for arrival in self._lived)
         self._coming = [arrival for arrival in recording.arrivals if came_in(arrival, recording.asks)][done:]
 
     def executor(self) -> Executor:
         """See `Outside`."""
-        return RecordedJudge(self._recording)
+        return RecordedJudge(self._recording, self._lived)
 
     def client(self) -> Client:
         """See `Outside`."""
@@ -152,13 +154,11 @@ class RecordedJudge:
 
     name: ClassVar[str] = "recorded"
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, lived: Iterable[Arrival]) -> None:
         self._calibration = recording.calibration
         self._workers = recording.spec.workers
-        self._evaluations: dict[tuple[str | None, str], Evaluation] = {}
-        for arrival in recording.arrivals:
-            if isinstance(arrival, Judged) and not is_reused(arrival.evaluation):
-                self._evaluations[arrival.evaluation.candidate, arrival.evaluation.purpose] = arrival.evaluation
+        said = [_judged(arrivals) for arrivals in (recording.arrivals, lived)]
+        self._evaluations = {key: deque(found[len(said[1].get(key, ())) :]) for key, found in said[0].items()}
 
     @property
     def concurrency(self) -> int:
@@ -172,14 +172,24 @@ class RecordedJudge:
     def submit(self, job: Job) -> Future[Evaluation]:
         """See `Executor`. Raises `NotRecordedError` for a candidate that wasn't judged then."""
         known = self._evaluations.get((job.candidate.digest, job.purpose))
-        if known is None:
+        if not known:
             raise NotRecordedError(f"{_candidate(job.candidate, job.purpose)} was never judged", remedy=_REMEDY)
         outcome: Future[Evaluation] = Future()
-        outcome.set_result(known)
+        outcome.set_result(known.popleft())
         return outcome
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def _judged(arrivals: Iterable[Arrival]) -> dict[tuple[str | None, str], list[Evaluation]]:
+    """What judges said of each candidate for each purpose, in order: the best may be looked at several times."""
+    found: dict[tuple[str | None, str], list[Evaluation]] = {}
+    for arrival in arrivals:
+        if isinstance(arrival, Judged) and not is_reused(arrival.evaluation):
+            said = arrival.evaluation
+            found.setdefault((said.candidate, said.purpose), []).append(said)
+    return found
 
 
 def _is(flight: Flight, arrival: Arrival) -> bool:

@@ -16,7 +16,7 @@ def add_question(connection: Connection, run: str, request: ModelRequest) -> Non
     known = find(connection, run, request.step, request.attempt)
     if known is None:
         row = {**key, "created_at": now(), "record": keep(connection, request)}
-        connection.execute(insert(QuestionRow).values(row))
+        connection.execute(insert(QuestionRow), row)
     elif known["record"] != pack(request).digest:
         raise StoreError(
             f"{_name(run, request.step, request.attempt)} was opened with another text",
@@ -33,7 +33,7 @@ def add_answer(connection: Connection, run: str, step: int, attempt: int, answer
         state = "is closed" if known["answer"] is None else "has its answer already"
         raise UsageError(f"{_name(run, step, attempt)} {state}", remedy="answer one of the open questions")
     row = {"run": run, "number": step, "attempt": attempt, "created_at": now(), "record": keep(connection, answer)}
-    connection.execute(insert(AnswerRow).values(row))
+    connection.execute(insert(AnswerRow), row)
 
 
 def find(connection: Connection, run: str, step: int, attempt: int) -> RowMapping | None:

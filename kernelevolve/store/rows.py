@@ -39,7 +39,7 @@ def now() -> str:
 def add_ask(connection: Connection, run: str, number: int, brief: Brief) -> None:
     """A brief, and its place in the order."""
     row = {"run": run, "number": number, "created_at": now(), "change": brief.change, "brief": keep(connection, brief)}
-    connection.execute(insert(AskRow).values(row))
+    connection.execute(insert(AskRow), row)
     add_arrival(connection, run, "asked", number)
 
 
@@ -58,7 +58,7 @@ def add_exchange(connection: Connection, run: str, number: int, exchange: Exchan
         "cost_usd": answer.usage.cost_usd,
         "record": keep(connection, exchange),
     }
-    connection.execute(insert(ExchangeRow).values(row))
+    connection.execute(insert(ExchangeRow), row)
     add_arrival(connection, run, "answered", number, attempt=request.attempt)
 
 
@@ -77,7 +77,7 @@ def add_proposal(
         "proposal": keep(connection, proposal),
         "candidate": candidate.digest if candidate else None,
     }
-    connection.execute(insert(StepRow).values(row))
+    connection.execute(insert(StepRow), row)
 
 
 def add_evaluation(connection: Connection, run: str, number: int, evaluation: Evaluation) -> None:
@@ -92,7 +92,7 @@ def add_evaluation(connection: Connection, run: str, number: int, evaluation: Ev
         "fitness": evaluation.fitness if isinstance(evaluation, Passed) else None,
         "record": keep(connection, evaluation),
     }
-    identity = connection.execute(insert(EvaluationRow).values(row).returning(EvaluationRow.id)).scalar_one()
+    identity = connection.execute(insert(EvaluationRow).returning(EvaluationRow.id), row).scalar_one()
     if evaluation.purpose in ("search", "confirm"):
         add_arrival(connection, run, "judged", number, evaluation=identity)
 
@@ -108,7 +108,7 @@ def add_arrival(
 ) -> None:
     """A place in the order."""
     row = {"run": run, "kind": kind, "number": number, "attempt": attempt, "evaluation": evaluation}
-    connection.execute(insert(ArrivalRow).values(row))
+    connection.execute(insert(ArrivalRow), row)
 
 
 def _add_candidate(connection: Connection, candidate: Candidate) -> None:
@@ -120,4 +120,4 @@ def _add_candidate(connection: Connection, candidate: Candidate) -> None:
         "language": candidate.language,
         "record": keep(connection, candidate),
     }
-    connection.execute(sqlite.insert(CandidateRow).values(row).on_conflict_do_nothing())
+    connection.execute(sqlite.insert(CandidateRow).on_conflict_do_nothing(), row)

@@ -53,6 +53,8 @@ class SqlStore:
     def __init__(self, engine: Engine, path: Path) -> None:
         self._engine = engine
         self._path = path
+        self._runs: set[str] = set()
+        """those that were seen: none is ever removed"""
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, timeout_s: float = 30.0) -> Self:
@@ -97,7 +99,7 @@ class SqlStore:
                 "threads": spec.threads,
                 "record": rows.keep(connection, spec),
             }
-            connection.execute(insert(RunRow).values(row))
+            connection.execute(insert(RunRow), row)
 
     def add_ask(self, run: str, number: int, brief: Brief) -> None:
         """See `Store`."""
@@ -128,13 +130,13 @@ class SqlStore:
         """See `Store`."""
         with self._writing(run, lasting=True) as connection:
             row = {"run": run, "created_at": rows.now(), "record": rows.keep(connection, calibration)}
-            connection.execute(insert(CalibrationRow).values(row))
+            connection.execute(insert(CalibrationRow), row)
 
     def add_event(self, run: str, event: Event) -> None:
         """See `Store`."""
         with self._writing(run) as connection:
             row = {"run": run, "kind": event.kind, "at": event.at, "detail": event.detail}
-            connection.execute(insert(EventRow).values(row))
+            connection.execute(insert(EventRow), row)
 
     def add_statistics(self, run: str, number: int, values: Mapping[str, float]) -> None:
         """See `Store`."""
@@ -273,7 +275,10 @@ class SqlStore:
             yield connection
 
     def _require(self, connection: Connection, run: str | None) -> None:
-        if run is None or connection.execute(queries.spec(run)).first():
+        if run is None or run in self._runs:
+            return
+        if connection.execute(queries.spec(run)).first():
+            self._runs.add(run)
             return
         names = list(connection.execute(select(RunRow.name).order_by(RunRow.id.desc())).scalars())
         close = difflib.get_close_matches(run, names) or names[:3]
