@@ -11,8 +11,11 @@ from kernelevolve.schema import Answer, ModelInfo, ModelRequest
 class Switchboard:
     """A client for all models of a run: it puts a question to a service, or leaves it for whoever answers by file."""
 
-    def __init__(self, models: Sequence[ModelInfo], runs: Runs, run: str) -> None:
-        """Reaches nobody yet. Raises `UsageError` where another process waits for answers by file to this run."""
+    def __init__(self, models: Sequence[ModelInfo], runs: Runs, run: str, reply_seconds: float | None = None) -> None:
+        """Reaches nobody yet. `reply_seconds`: how long a service may take.
+
+        Raises `UsageError` where another process waits for answers by file to this run.
+        """
         # Imported here: a run that asks nobody starts without the vendors' packages.
         from kernelevolve.llm.mailbox import Mailbox
         from kernelevolve.llm.service import Service
@@ -20,7 +23,8 @@ class Switchboard:
         self._models = models
         with_mailbox = any(model.protocol == "mailbox" for model in models)
         self._mailbox: Client | None = Mailbox(runs, run) if with_mailbox else None
-        self._service: Client = Service([model for model in models if model.protocol != "mailbox"])
+        served = [model for model in models if model.protocol != "mailbox"]
+        self._service: Client = Service(served, Service.Config.within(reply_seconds))
 
     def complete(self, request: ModelRequest) -> Answer:
         """See `Client`."""

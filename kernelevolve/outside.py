@@ -70,7 +70,8 @@ class Live:
 
     def client(self) -> Client:
         """See `Outside`."""
-        return Switchboard(self._spec.models, Runs(self._settings.runs), self._spec.run)
+        settings, spec = self._settings, self._spec
+        return Switchboard(spec.models, Runs(settings.runs), spec.run, settings.reply_seconds)
 
     def briefing(self, calibration: Calibration) -> Briefing:
         """See `Outside`. Raises `UsageError` where the knowledge can't be read."""

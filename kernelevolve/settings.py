@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     )
     models_file: Path | None = Field(None, description="file that adds models to the table, or corrects it")
     lanes: int = Field(4, ge=1, description="questions to models under way at once")
+    reply_seconds: float | None = Field(
+        None, gt=0, description="longest wait for a model's reply in seconds, tries included; None means 600"
+    )
     usd: float | None = Field(None, gt=0, description="budget of US dollars for model calls; None means none")
     tokens: int | None = Field(None, ge=1, description="budget of input and output tokens; None means none")
     device_seconds: float | None = Field(
@@ -63,6 +66,9 @@ class Settings(BaseSettings):
     stall: int | None = Field(None, ge=1, description="evaluations without a new best after which the search may end")
     knowledge: bool = Field(True, description="switch for documents in briefs")
     skills: float = Field(0.5, ge=0, le=1, description="share of briefs that may carry what earlier runs learned")
+    tuning: float | None = Field(
+        None, ge=0, le=1, description="share of briefs that the tuner answers beside a model; None: the proposer's own"
+    )
     require_sandbox: Sandboxing = Field(
         "any", description="full: refuse to run candidates where a wall is missing; any: use the strongest there are"
     )

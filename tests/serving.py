@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -141,7 +140,11 @@ def at_home(monkeypatch: pytest.MonkeyPatch, home: Path, **folders: Path) -> Non
         "ANTHROPIC_BASE_URL",
     ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("kernelevolve.llm.service.Service", partial(Service, config=QUICK))
+
+
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have searches give up on a silent service at once, and try again at once."""
+    monkeypatch.setattr(Service.Config, "within", lambda seconds: QUICK)
 
 
 def on_landscape(monkeypatch: pytest.MonkeyPatch, speedup: Callable[[Job], float | Evaluation]) -> list[Job]:

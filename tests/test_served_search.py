@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from searching import SCALE, command, kernel, some_settings, stored
-from serving import Books, Writer, at_home, models_file, number_of, numbered, on_landscape, shown, turned
+from serving import Books, Writer, at_home, in_haste, models_file, number_of, numbered, on_landscape, shown, turned
 
 from kernelevolve.cli.app import main
 from kernelevolve.runs import Runs
 from kernelevolve.store import SqlStore
-from kernelevolve.testing.model_server import UNRELIABLE, Breaks, Fails, ModelServer, Says
+from kernelevolve.testing.model_server import UNRELIABLE, Breaks, Fails, ModelServer, Says, Stalls
 
 PROTOCOLS = ("openai-chat", "openai-responses", "anthropic")
 TARGETS = Path(__file__).parents[1] / "targets"
@@ -27,6 +27,7 @@ CANARY = "sk-canary-1f2e3d4c5b6a"
 def home(tmp_path, cache_dir, tiny_target_folder, monkeypatch):
     """A folder of the test's own, in which commands of this process work."""
     at_home(monkeypatch, tmp_path, cache=cache_dir, targets=tiny_target_folder)
+    in_haste(monkeypatch)
     return tmp_path
 
 
@@ -100,8 +101,9 @@ def test_a_third_of_bad_replies_costs_what_it_costs_and_no_prose_is_judged(proto
     with ModelServer(books) as server:
         file = models_file(home, server, protocol)
         document, run, asks, _ = searched(
-            capsys, "tiny", "--model", "fake", "--models-file", str(file), "--evals", "52", "--lanes", "4", "--usd", "5"
-        )
+            capsys, "tiny", "--model", "fake", "--models-file", str(file), "--evals", "52", "--lanes", "4",
+            "--usd", "5", "--no-knowledge",
+        )  # fmt: skip
         bill, requests = books.bill(server), len(server.asked)
     assert (document["evaluated"], document["stopped"]) == (52, "budget")
     assert set(FAULTS) <= set(books.said.values())
@@ -124,6 +126,18 @@ def test_a_third_of_bad_replies_costs_what_it_costs_and_no_prose_is_judged(proto
     assert total["ends"].keys() >= {"measured", "refusal", "truncated"}
     candidates = [step.candidate for step in run.steps if step.candidate] + [job.candidate for job in jobs]
     assert {text for candidate in candidates for text in candidate.files.values()} <= writer.written | known
+
+
+def test_nobody_waits_longer_for_a_reply_than_was_said(tmp_path, cache_dir, tiny_target_folder, capsys, monkeypatch):
+    at_home(monkeypatch, tmp_path, cache=cache_dir, targets=tiny_target_folder)
+    monkeypatch.setenv("KERNELEVOLVE_REPLY_SECONDS", "0.5")
+    on_landscape(monkeypatch, by_number)
+    with ModelServer([Stalls("half a")]) as server:
+        model = f"openai-chat:fake@{server.base_url('openai-chat')}"
+        document, *_ = searched(capsys, "tiny", "--model", model, "--evals", "6")
+    ends = document["waste"]["total"]["ends"]
+    assert set(ends) == {"measured", "no_reply"}
+    assert ends["no_reply"] >= 2
 
 
 # --- the real thing ---
@@ -190,8 +204,9 @@ def test_a_key_is_sent_and_is_in_no_file_that_a_search_leaves(protocol, home, ca
     with ModelServer(telltale, key=CANARY) as server:
         model = f"{protocol}:fake@{server.base_url(protocol)}"
         document, *_, heard = searched(
-            capsys, "tiny", "--model", model, "--evals", "12", "--lanes", "2", "--record", "kept.jsonl"
-        )
+            capsys, "tiny", "--model", model, "--evals", "12", "--lanes", "2", "--record", "kept.jsonl",
+            "--no-knowledge",
+        )  # fmt: skip
     assert document["verdict"] == "certified"
     found = list(texts_under(home, since=began)) + list(texts_under(cache_dir, since=began))
     assert {path.name for path, _ in found} >= {"kernelevolve.db", "report.html", "report.md", "kept.jsonl"}

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import httpx2
 from pydantic import Field
@@ -51,6 +52,14 @@ class Service:
         paid_tries: int = Field(3, ge=1, description="of one call that cost tokens and brought nothing, at most")
         first_wait_s: float = Field(1.0, ge=0, description="before the second try; then twice as long each time")
         longest_wait_s: float = Field(60.0, ge=0, description="between two tries, unless the service asks for more")
+
+        @classmethod
+        def within(cls, seconds: float | None) -> Self:
+            """With another deadline (the usual one for None), and patience with silence in proportion to it."""
+            usual = cls()
+            if seconds is None:
+                return usual
+            return cls(deadline_s=seconds, stall_s=seconds * usual.stall_s / usual.deadline_s)
 
     def __init__(self, models: Sequence[ModelInfo], config: Config | None = None) -> None:
         self._config = config or self.Config()
