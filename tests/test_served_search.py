@@ -144,6 +144,7 @@ def test_nobody_waits_longer_for_a_reply_than_was_said(tmp_path, cache_dir, tiny
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_search_for_topk_is_judged_for_real(protocol, home, capsys, monkeypatch):
     monkeypatch.setenv("KERNELEVOLVE_TARGETS", str(TARGETS))
