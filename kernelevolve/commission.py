@@ -42,6 +42,7 @@ def commission(settings: Settings, target_name: str, executor: str) -> RunSpec:
         lanes=settings.lanes,
         knowledge=settings.knowledge,
         skills=settings.skills,
+        tuning=settings.tuning,
         workers=settings.workers_on(hardware.detect() if executor == TRIAGE else machine),
         threads=settings.threads_on(machine),
         sandbox=settings.require_sandbox,

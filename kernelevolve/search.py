@@ -14,6 +14,8 @@ from kernelevolve.commission import TRIAGE, commission
 from kernelevolve.course import Course, Minds, Work
 from kernelevolve.errors import KernelevolveError, UsageError
 from kernelevolve.executors import Executor
+from kernelevolve.knowledge.skill_shelf import learn
+from kernelevolve.knowledge.skills import distil
 from kernelevolve.languages import language_for
 from kernelevolve.llm.budget import Spending, check_first
 from kernelevolve.outside import Live, Outside, briefing_of
@@ -135,8 +137,15 @@ class Session:
                 raise
             self._stopped = self._why(course, traffic)
         self._event("finished", self._stopped)
+        if self._recording is None:
+            self._learn()
         self._tell(listen, "done")
         return self.result()
+
+    def _learn(self) -> None:
+        """Leave what the run found out to later ones."""
+        if skill := distil(self._store.run(self.spec.run)):
+            learn(Runs(self._settings.runs).skills, skill)
 
     def conclude(self, outcome: Entry | Refused, detail: str) -> None:
         """Write down how certification ended, in this sitting or before; a refusal's measurements are kept too."""
@@ -296,9 +305,9 @@ def _now() -> str:
 
 def _proposer(settings: Settings, spec: RunSpec) -> Proposer:
     kind = PROPOSERS.load(spec.proposer)
-    templates = settings.prompts if "prompts" in kind.Config.model_fields else None
-    config = kind.Config(prompts=templates) if templates else kind.Config()
-    proposer: Proposer = kind(config, seed=spec.seed, models=spec.models)
+    chosen = {"prompts": settings.prompts, "tuning": spec.tuning}
+    fields = {name: value for name, value in chosen.items() if value is not None and name in kind.Config.model_fields}
+    proposer: Proposer = kind(kind.Config(**fields), seed=spec.seed, models=spec.models)
     return proposer
 
 

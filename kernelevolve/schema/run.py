@@ -49,6 +49,9 @@ class RunSpec(Record):
     lanes: int = Field(1, ge=1, description="questions to models under way at once")
     knowledge: bool = Field(True, description="whether briefs carry retrieved documents")
     skills: float = Field(0.5, ge=0, le=1, description="share of briefs that may carry what earlier runs learned")
+    tuning: float | None = Field(
+        None, ge=0, le=1, description="share of briefs that the tuner answers beside a model; None: the proposer's own"
+    )
     workers: int
     threads: int
     sandbox: Sandboxing = "any"
