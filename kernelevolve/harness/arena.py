@@ -114,18 +114,20 @@ class Arena:
                 here.scatter_(-1, where, spare.gather(-1, where))
         self._stale.update((workload, slot) for slot in range(layout.slots))
 
-    def touch(self, workload: int, slot: int) -> bool:
-        """Give one element in every row of each varying floating input of a slot another one's value, until `restore`.
+    def touch(self, workload: int, slot: int, *, same: bool) -> bool:
+        """Write an element in every row of each varying floating input of a slot, until `restore`.
 
-        Cheap enough to be done before every call. False where there is nothing to touch, or it lies on a device.
+        It gets another element's value or, for comparison, its own: to caches both are the same. Cheap enough to be
+        done before every call. False where there is nothing to touch, or it lies on a device.
         """
         tensors = self._rows(workload, slot)
         for rows in tensors:
             every = np.arange(len(rows))
             here, there = (self._draws.integers(rows.shape[1], size=len(rows)) for _ in range(2))
             self._undo.append((rows, every, here, rows[every, here]))
-            rows[every, here] = rows[every, there]
-        self._touched.add((workload, slot))
+            rows[every, here] = rows[every, here if same else there]
+        if not same:
+            self._touched.add((workload, slot))
         return bool(tensors)
 
     def restore(self) -> None:

@@ -25,9 +25,9 @@ class Changing:
         for holder in (self._runner, self._bench.baselines):
             holder.refresh(self._workload, slot)
 
-    def touch(self, slot: int) -> bool:
-        """Change a single element of one slot for now."""
-        return self._bench.access.memory == "shared" and self._bench.arena.touch(self._workload, slot)
+    def touch(self, slot: int, *, same: bool) -> bool:
+        """Write single elements of one slot for now: others' values, or their own."""
+        return self._bench.access.memory == "shared" and self._bench.arena.touch(self._workload, slot, same=same)
 
     def restore(self) -> None:
         """Undo every touch."""

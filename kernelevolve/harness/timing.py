@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from scipy.stats import mannwhitneyu
@@ -40,27 +41,31 @@ class Inputs(Protocol):
     def change(self, slot: int) -> None:
         """Change a part of one slot, and the truth with it."""
 
-    def touch(self, slot: int) -> bool:
-        """Change a single element of one slot for now; False where that can't be done between two calls."""
+    def touch(self, slot: int, *, same: bool) -> bool:
+        """Write single elements of one slot for now: other values, or the `same` ones.
+
+        False where that can't be done between two calls.
+        """
 
     def restore(self) -> None:
         """Undo every touch."""
 
 
 CHANGED = 0.25
-"""Share of the pairs of turns before which something is changed, and whose calls each find their inputs touched;
-the second pair is always one."""
+"""Share of the pairs of turns before which something is changed; before the second pair always."""
+
+PROBED = 0.25
+"""Share of the pairs of turns before which the candidate takes one whose inputs are touched before every call, with new
+values or with the same; before the second pair with new ones, before the third with the same."""
 
 RECURRING = 1.25
-"""Times as long as others that calls on touched inputs may take, beside the baseline."""
+"""Times as long as on touched inputs of the same values that calls on new ones may take."""
 
-CONFIRM = 8
-"""Pairs of turns of either kind that a suspicion is tested with, by turns; up to `CONFIRMATIONS` times as many."""
-
-CONFIRMATIONS = 3
+PROBES = (0, 4, 12)
+"""Further turns of either kind that a suspicion is tested with."""
 
 CHANCE = 0.001
-"""Of accusing a kernel that is only noisy (Mann and Whitney's test)."""
+"""Of accusing a kernel that is only noisy, at any of the looks (Mann and Whitney's test)."""
 
 
 @dataclass
@@ -85,14 +90,14 @@ class Side:
     """microseconds of the quickest batch of one, one for each turn"""
     batches: list[float] = field(default_factory=list)
     """the same of the larger batches"""
-    touched: Inputs | None = None
-    """inputs of which something is changed before every call, for now"""
+    touch: Callable[[int], object] | None = None
+    """what is done to the inputs of a slot before every call, for now"""
 
     def call(self, slots: list[int]) -> float:
         """Poison, call, and the microseconds until it was back."""
         for slot in slots:
-            if self.touched is not None:
-                self.touched.touch(slot)
+            if self.touch is not None:
+                self.touch(slot)
             self.runner.outputs.poison(self.workload, slot)
         took = self.runner.call(self.workload, slots, self.function, graph=self.graph)
         self.kernel_us += took
@@ -164,8 +169,9 @@ def measure(
     Where the baseline becomes slower or faster meanwhile and the candidate does not, all of it is measured once more.
     Raises `RunnerFailed` where that happens again, where noise hides the time, and where an answer is wrong.
     Now and then an input is changed where it lies, and the next answer to it is verified: whatever was kept from
-    earlier calls, by address or by a glance at the content, is wrong then. In the pair of turns after that every call
-    finds its inputs touched: whoever keeps answers by the whole of their inputs takes longer in those turns.
+    earlier calls, by address or by a glance at the content, is wrong then. In some turns, which count for nothing else,
+    every call finds new values in its inputs, in others the same ones written again: whoever keeps answers by the
+    whole of their inputs takes longer in the first.
     """
     for _ in range(2):
         turns = _Turns(candidate, baseline, plan, rng, inputs)
@@ -188,8 +194,8 @@ class _Turns:
         self, candidate: Side, baseline: Side, plan: TimingPlan, rng: random.Random, inputs: Inputs | None
     ) -> None:
         self._candidate, self._baseline, self._plan, self._rng, self._inputs = candidate, baseline, plan, rng, inputs
-        self._fresh: list[bool] = []
-        """whether the calls of a pair of turns found their inputs touched"""
+        self._probes: dict[bool, list[float]] = {True: [], False: []}
+        """times of a call on touched inputs: of the same values, or of new ones"""
         for side, other in ((candidate, baseline), (baseline, candidate)):
             if other.runner is not side.runner:
                 other.runner.stop()
@@ -203,7 +209,7 @@ class _Turns:
         mine, theirs, plan = self._candidate.turns, self._baseline.turns, self._plan
         deadline = time.monotonic() + plan.seconds
         while True:
-            self._pair(fresh=len(mine) == 1 or self._rng.random() < CHANGED)
+            self._pair()
             late = time.monotonic() > deadline and len(mine) >= FEWEST_PAIRS
             last = len(mine) >= plan.max_pairs
             if last or ((late or len(mine) >= plan.min_pairs) and telling(mine, theirs)):
@@ -214,25 +220,22 @@ class _Turns:
     def no_input_recurs(self) -> None:
         """Raises `RunnerFailed` where calls take longer on inputs that were never there before.
 
-        A machine that was busy in the wrong moment looks the same: a suspicion is tested on turns of its own, and
-        what can't be told then is no result.
+        A machine that was busy in the wrong moment looks the same: a suspicion is tested on more turns, and what
+        can't be told then is no result.
         """
-        if not any(self._fresh) or self._longer() <= RECURRING:
-            return
-        self._fresh.clear()
-        for turns in (self._candidate.turns, self._baseline.turns):
-            turns.clear()
-        for _ in range(CONFIRMATIONS):
-            for _ in range(CONFIRM):
-                self._pair(fresh=True)
-                self._pair(fresh=False)
+        chance = 1.0
+        for more in PROBES:
+            kinds = [True, False] * more
+            self._rng.shuffle(kinds)
+            for same in kinds:
+                self._probe(same=same)
             if self._longer() <= RECURRING:
                 return
-            chance = mannwhitneyu(self._ratios(fresh=True), self._ratios(fresh=False), alternative="greater").pvalue
-            if chance < CHANCE / CONFIRMATIONS:
+            chance = mannwhitneyu(self._probes[False], self._probes[True], alternative="greater").pvalue
+            if chance < CHANCE / len(PROBES):
                 break
         found = f"calls take {self._longer():.2f} times as long on inputs that they have not seen before"
-        if chance >= CHANCE / CONFIRMATIONS:
+        if chance >= CHANCE / len(PROBES):
             raise RunnerFailed(Unsettled(message=f"{found}, or so it seems", advice="measure on a quieter machine"))
         raise RunnerFailed(
             Cheat(
@@ -244,33 +247,34 @@ class _Turns:
         )
 
     def _longer(self) -> float:
-        fresh, usual = self._ratios(fresh=True), self._ratios(fresh=False)
-        return statistics.median(fresh) / statistics.median(usual) if fresh and usual else 1.0
+        new, same = self._probes[False], self._probes[True]
+        return statistics.median(new) / statistics.median(same) if new and same else 1.0
 
-    def _pair(self, *, fresh: bool) -> None:
-        sides, inputs = (self._candidate, self._baseline), self._inputs
-        touched = False
-        if fresh and inputs is not None:
-            slot = self._rng.randrange(self._candidate.slots)
-            _look_again(self._candidate, inputs, slot)
-            touched = inputs.touch(slot)
-        self._fresh.append(touched)
-        for side in sides:
-            side.touched = inputs if touched else None
+    def _pair(self) -> None:
+        number = len(self._candidate.turns)
+        if self._inputs is not None and (number == 1 or self._rng.random() < CHANGED):
+            _look_again(self._candidate, self._inputs, self._rng.randrange(self._candidate.slots))
+        if number in (1, 2) or self._rng.random() < PROBED:
+            self._probe(same=number == 2 if number in (1, 2) else self._rng.random() < 0.5)
+        sides = (self._candidate, self._baseline)
+        seed = self._rng.getrandbits(32)  # the same inputs in the same order for both
+        for side in sides if number % 2 else reversed(sides):
+            side.turn(seed)
+
+    def _probe(self, *, same: bool) -> None:
+        """A turn of the candidate's on touched inputs, kept apart."""
+        inputs, side = self._inputs, self._candidate
+        if inputs is None or not inputs.touch(0, same=same):
+            return
+        side.touch = partial(inputs.touch, same=same)
         try:
-            seed = self._rng.getrandbits(32)  # the same inputs in the same order for both
-            for side in sides if len(self._fresh) % 2 == 0 else reversed(sides):
-                side.turn(seed)
+            side.turn(self._rng.getrandbits(32))
         finally:
-            for side in sides:
-                side.touched = None
-            if touched and inputs is not None:
-                inputs.restore()
-
-    def _ratios(self, *, fresh: bool) -> list[float]:
-        """Candidate's time over the baseline's, of the pairs of turns that are `fresh` or not."""
-        pairs = zip(self._candidate.turns, self._baseline.turns, self._fresh, strict=True)
-        return [c / b for c, b, this in pairs if this == fresh and c > 0 and b > 0]
+            side.touch = None
+            inputs.restore()
+        took, _, _ = side.turns.pop(), side.singles.pop(), side.batches.pop()
+        if took > 0:
+            self._probes[same].append(took)
 
 
 def _look_again(side: Side, inputs: Inputs, slot: int) -> None:

@@ -198,12 +198,14 @@ def test_constants_change_for_all_slots_at_once_and_the_truth_follows(arena: Are
 
 def test_a_touch_changes_an_element_in_every_row_the_truth_follows_and_both_are_undone(arena: Arena) -> None:
     before, right = arena.inputs(0, 1)["x"].clone(), arena.truth(0, 1)[0].expected.clone()
-    assert arena.touch(0, 1)
+    assert arena.touch(0, 1, same=False)
     x = arena.inputs(0, 1)["x"]
     assert (x != before).sum(-1).max() == 1
     assert (x != before).any(-1).float().mean() > 0.9
     assert torch.equal(arena.truth(0, 1)[0].expected, x.double() * arena.inputs(0, 1)["factor"].double())
     arena.restore()
+    assert torch.equal(x, before)
+    assert arena.touch(0, 1, same=True)
     assert torch.equal(x, before)
     assert torch.equal(arena.truth(0, 1)[0].expected, right)
 

@@ -279,20 +279,21 @@ def test_the_batch_that_counts_is_one_that_was_checked() -> None:
 
 
 class WatchedInputs:
-    """Knows which slots hold something that was never there before, as a kernel that keeps answers would."""
+    """Knows whether slots hold something that was never there before, as a kernel that keeps answers would."""
 
     def __init__(self, possible: bool = True) -> None:
-        self.possible, self.touched, self.changed = possible, set[int](), list[int]()
+        self.possible, self.new, self.written, self.probes = possible, False, False, 0
 
-    def change(self, slot: int) -> None:
-        self.changed.append(slot)
+    def change(self, _slot: int) -> None:
+        pass
 
-    def touch(self, slot: int) -> bool:
-        self.touched.add(slot)
+    def touch(self, _slot: int, *, same: bool) -> bool:
+        self.new, self.written = not same, True
         return self.possible
 
     def restore(self) -> None:
-        self.touched.clear()
+        self.new = self.written = False
+        self.probes += 1
 
 
 def with_inputs(inputs: WatchedInputs, us: Callable[[], float]) -> Timing:
@@ -303,26 +304,29 @@ def with_inputs(inputs: WatchedInputs, us: Callable[[], float]) -> Timing:
 def test_a_kernel_that_keeps_answers_by_the_whole_input_is_found_out() -> None:
     inputs = WatchedInputs()
     with pytest.raises(RunnerFailed) as caught:
-        with_inputs(inputs, lambda: 100.0 if inputs.touched else 20.0)
+        with_inputs(inputs, lambda: 100.0 if inputs.new else 20.0)
     assert isinstance(caught.value.diagnostics[0], Cheat)
     assert "not seen before" in caught.value.diagnostics[0].message
-    assert not inputs.touched, "the inputs are what they were"
+    assert not inputs.new, "the inputs are what they were"
 
 
-def test_a_busy_moment_on_fresh_inputs_accuses_nobody() -> None:
-    inputs, busy = WatchedInputs(), [True]
+def test_caches_that_were_written_to_accuse_nobody_and_don_t_count() -> None:
+    inputs = WatchedInputs()
+    timing = with_inputs(inputs, lambda: 300.0 if inputs.written else 100.0)
+    assert timing.speedup == pytest.approx(2)
+    assert inputs.probes >= 2
 
-    def noisy() -> float:
-        busy[0] = busy[0] and len(inputs.changed) < 5
-        return 300.0 if inputs.touched and busy[0] else 100.0
 
-    assert with_inputs(inputs, noisy).speedup == pytest.approx(2)
-    assert not busy[0], "the suspicion was tested"
+def test_a_busy_moment_on_new_inputs_accuses_nobody() -> None:
+    inputs = WatchedInputs()
+    timing = with_inputs(inputs, lambda: 300.0 if inputs.new and inputs.probes < 3 else 100.0)
+    assert timing.speedup == pytest.approx(2)
+    assert inputs.probes >= 8, "the suspicion was tested"
 
 
 def test_where_nothing_can_be_touched_nothing_is_concluded_from_it() -> None:
     inputs = WatchedInputs(possible=False)
-    assert with_inputs(inputs, lambda: 100.0 if inputs.touched else 20.0).verdict == "faster"
+    assert with_inputs(inputs, lambda: 100.0 if inputs.new else 20.0).verdict == "faster"
 
 
 @pytest.mark.parametrize("us", [0.2, 3.0, 70.0, 5000.0, 1e6])
