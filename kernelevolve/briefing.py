@@ -33,6 +33,8 @@ _ANCESTORS = 8
 """generations that are looked back"""
 _BESIDE = 3
 """attempts told of each generation, beside the one that led on"""
+_PENDING = 4
+"""of the same parents, the latest"""
 _PASSED, _FAILED, _TUNED = 5, 5, 2
 """Attempts on the same parents that are told: the fastest, the latest failures, and the tuner's fastest, which differ
 in nothing but constants."""
@@ -92,8 +94,23 @@ class Briefing:
         self._seeds = own or tuple(seeds)
         self._told: dict[int, _Told] = {}
         self._children: dict[tuple[str, ...], _Children] = {}
+        self._pending: dict[int, Attempt] = {}
+        """steps that are under way"""
         self._steps: dict[str, int] = {}
         """the first step that proposed a candidate, by its digest"""
+
+    def begin(self, brief: Brief) -> None:
+        """Note that a step is under way."""
+        parents = tuple(parent.candidate.digest for parent in brief.parents)
+        self._pending[brief.step] = Attempt(
+            candidate="", change=brief.change, parents=parents, label="", outcome="pending"
+        )
+
+    def propose(self, number: int, proposal: Proposal) -> None:
+        """Note what is going to be judged at a step."""
+        if number in self._pending:
+            changes = {"label": proposal.lineage.origin, "idea": proposal.idea}
+            self._pending[number] = self._pending[number].model_copy(update=changes)
 
     def tell(self, number: int, proposal: Proposal, parent: Parent | None, evaluation: Evaluation) -> None:
         """File how step `number` ended; told again, a confirmation counts more than what the search had measured.
@@ -101,6 +118,7 @@ class Briefing:
         `parent` is the candidate with its evaluation; None where the proposal never became one. What certification
         finds on held-out workloads is not for briefs, and passed over.
         """
+        self._pending.pop(number, None)
         before, confirmed = self._told.get(number), evaluation.purpose == "confirm"
         if not _tells_something(proposal, evaluation) or (before and before.confirmed and not confirmed):
             return
@@ -150,8 +168,9 @@ class Briefing:
             groups += [self._of((parent,)) for parent in parents if len(parents) > 1]
         if plan.memory in ("inherit", "combine"):
             groups.append(self._line(parents))
-        numbers = list(dict.fromkeys(_in_turns(groups)))[:MOST_ATTEMPTS]
-        return tuple(self._told[number].attempt for number in numbers)
+        pending = [attempt for attempt in self._pending.values() if attempt.parents == parents][-_PENDING:]
+        numbers = list(dict.fromkeys(_in_turns(groups)))[: MOST_ATTEMPTS - len(pending)]
+        return (*pending, *(self._told[number].attempt for number in numbers))
 
     def _of(self, parents: tuple[str, ...]) -> Iterator[int]:
         return self._children[parents].most_telling() if parents in self._children else iter(())
@@ -209,6 +228,8 @@ def _attempt(proposal: Proposal, parent: Parent | None, evaluation: Evaluation) 
         idea=proposal.idea,
         outcome=evaluation.outcome,
         speedup=evaluation.speedup if isinstance(evaluation, Passed) else None,
+        low=evaluation.interval[0] if isinstance(evaluation, Passed) else None,
+        high=evaluation.interval[1] if isinstance(evaluation, Passed) else None,
         finding=finding,
     )
 

@@ -151,6 +151,7 @@ class Course:
     def _begin(self, number: int, brief: Brief) -> None:
         self._plan = None
         self._briefs[number] = brief
+        self._minds.briefing.begin(brief)
         self._standing.begun = number + 1
 
     def _read(self, number: int, exchange: Exchange) -> None:
@@ -183,6 +184,7 @@ class Course:
     def _propose(self, number: int, proposal: Proposal) -> None:
         self._briefs.pop(number, None)
         self._proposals[number] = proposal
+        self._minds.briefing.propose(number, proposal)
 
     def _open(self, work: Work) -> None:
         self._work[work.number, work.purpose] = work

@@ -146,8 +146,10 @@ class Standing:
         self._rival, self._looks = None, 0
 
     def wants_confirmation(self, evaluation: Evaluation) -> bool:
-        """Whether a candidate needs its second look: it may be the new best, or nothing is known of its speed."""
+        """Whether a candidate needs its second look: it may be the new best, or noise has hidden its speed."""
         best = self.best_passed
+        if isinstance(evaluation, Failed):
+            return evaluation.purpose == "search" and evaluation.unsettled
         if not isinstance(evaluation, Passed) or evaluation.purpose != "search":
             return False
         if best is None or evaluation.may_beat(best) or not evaluation.settled:

@@ -22,7 +22,7 @@ from searching import (
 from kernelevolve.errors import UsageError
 from kernelevolve.harness.statistics import interval, verdict
 from kernelevolve.runs import Runs
-from kernelevolve.schema import Failed, Passed, Record
+from kernelevolve.schema import Failed, Passed, Record, Unsettled
 from kernelevolve.search import Session
 from kernelevolve.store import SqlStore
 from kernelevolve.testing.records import a_failed, a_measurement, a_passed, a_proposal
@@ -199,6 +199,20 @@ def test_a_best_of_a_noisy_moment_makes_room_for_one_that_is_faster(tmp_path, ca
     assert len(run.steps[0].confirmations) == 2
     again = Session.resume(some_settings(tmp_path, cache_dir, wide, evals=6), run.spec.run).run(ignore)
     assert again.best == result.best
+
+
+def test_a_time_that_was_lost_in_noise_is_measured_again(tmp_path, cache_dir, tiny_target_folder, monkeypatch):
+    noise = Unsettled(message="lost in the noise", advice="measure on a quieter machine")
+
+    def noisy(job):
+        if job.purpose == "search" and job.candidate.tunables["BLOCK"] == 32:
+            return a_failed(job.candidate, "time", target=job.target.digest, diagnostics=(noise,))
+        return {16: 1.2, 32: 3.0, 64: 1.1}[job.candidate.tunables["BLOCK"]]
+
+    landscape(monkeypatch, noisy)
+    result, _ = search(some_settings(tmp_path, cache_dir, tiny_target_folder))
+    assert result.best.candidate.tunables == {"BLOCK": 32}
+    assert result.failed == 1
 
 
 def test_confirmations_are_the_surer_the_more_candidates_there_may_be(tmp_path, cache_dir, wide, monkeypatch):

@@ -13,6 +13,8 @@ COLD = 0.05
 """Share of changes that are asked for without the run's memory, so that a local optimum can be left."""
 REPAIRS = 2
 """Times that the repair of one failed candidate is tried."""
+_NOT_ITS_CODE = frozenset({"cheat", "duplicate", "unsettled"})
+"""Kinds of finding that no repair is the answer to."""
 _REPAIRABLE = 32
 """failed candidates that are remembered for repair, the latest ones"""
 _REPAIR_SHARE = 0.15
@@ -189,7 +191,7 @@ class Population:
     def _file_failure(self, outcome: Parent) -> None:
         digest, evaluation = outcome.candidate.digest, outcome.evaluation
         self._failed.add(digest)
-        if evaluation.purpose == "search" and not any(d.kind in ("cheat", "duplicate") for d in evaluation.diagnostics):
+        if evaluation.purpose == "search" and not any(d.kind in _NOT_ITS_CODE for d in evaluation.diagnostics):
             self._repairable[digest] = outcome
             if len(self._repairable) > _REPAIRABLE:
                 del self._repairable[next(iter(self._repairable))]

@@ -56,8 +56,12 @@ class Attempt(Record):
     parents: tuple[str, ...] = ()
     label: str
     idea: str = ""
-    outcome: Literal["passed", "failed", "triaged"]
+    outcome: Literal["passed", "failed", "triaged", "pending"] = Field(
+        description="pending: it is being written or judged at this moment"
+    )
     speedup: float | None = Field(None, description="over the fastest baseline; None unless it passed")
+    low: float | None = Field(None, description="lower end of the interval of the speed-up")
+    high: float | None = Field(None, description="upper end of the interval of the speed-up")
     finding: str = Field("", description="of a failure: stage and first diagnostic")
 
 

@@ -120,6 +120,11 @@ class Failed(Record):
     environment: Environment | None = None
     costs: StageCosts = StageCosts()
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether nothing was found but that the machine's noise hides the time."""
+        return bool(self.diagnostics) and all(d.kind == "unsettled" for d in self.diagnostics)
+
 
 class Triaged(Record):
     """Nothing speaks against the candidate, as far as that can be found out without its device. It was not timed."""

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from kernelevolve.policies.best_of_n import BestOfN
 from kernelevolve.policies.greedy import Greedy
 from kernelevolve.policies.random import Random
-from kernelevolve.schema import Lineage, Parent
+from kernelevolve.schema import CompileError, Lineage, Parent, Unsettled
 from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed, a_triaged
 
 
@@ -126,3 +126,14 @@ def test_no_estimate_outranks_a_measurement():
     measured = outcome(1, 0.5)
     policy.tell(1, measured)
     assert policy.ask().parents == (measured,)
+
+
+@pytest.mark.parametrize(("finding", "asked"), [("unsettled", False), ("compile", True)])
+def test_a_time_that_was_lost_in_noise_is_nothing_to_repair(finding, asked):
+    said = {"message": "m", "advice": "a"}
+    finding = Unsettled(**said) if finding == "unsettled" else CompileError(**said)
+    policy = Random(Random.Config(), seed=0, changes=("rewrite", "repair"))
+    for step in range(4):
+        candidate = a_candidate(lineage=Lineage(origin=f"kernel {step}"))
+        policy.tell(step, Parent(candidate=candidate, evaluation=a_failed(candidate, "time", diagnostics=(finding,))))
+    assert any(policy.ask().change == "repair" for _ in range(30)) == asked
