@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from searching import SCALE, Landscape, by_tunables, command, kernel, landscape, some_settings, stored, variant
-from serving import models_file, on_landscape
+from served import models_file, on_landscape
 
 from kernelevolve.cli.app import main
 from kernelevolve.errors import StoreError

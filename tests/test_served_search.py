@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from searching import SCALE, command, kernel, some_settings, stored
-from serving import Books, Writer, at_home, in_haste, models_file, number_of, numbered, on_landscape, shown, turned
+from served import Books, Writer, at_home, in_haste, models_file, number_of, numbered, on_landscape, shown, turned
 
 from kernelevolve.cli.app import main
 from kernelevolve.runs import Runs
