@@ -240,7 +240,10 @@ def test_a_replay_that_is_killed_ends_as_if_it_had_not_been(kills, recorded, tmp
     assert (document["verdict"], document["evaluated"]) == ("replayed", 40)
     run = stored(settings, document["run"])
     assert everything(run) == everything(expected)
-    assert [e.kind for e in run.events] == ["started", *["resumed"] * kills, "finished"]
+    kinds = [e.kind for e in run.events]
+    assert kinds[-1] == "finished"
+    # A replay may reach its end in the moment before it is killed.
+    assert [kind for kind in kinds if kind != "finished"] == ["started", *["resumed"] * kills]
 
 
 def test_a_search_of_the_tuner_is_recorded_and_replayed_by_the_command(environ, capsys, monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 _WRITES = "kernelevolve_writes"
 """How a transaction writes: not at all, or with this value of SQLite's setting `synchronous`."""
@@ -24,12 +25,23 @@ def make_engine(path: Path, *, read_only: bool, timeout_s: float) -> Engine:
         if read_only:
             connection.execute("PRAGMA query_only = ON")
         else:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_write_ahead_log(connection, timeout_s)
         return connection
 
     engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=QueuePool)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, timeout_s: float) -> None:
+    """Where another process is just making the file, SQLite says at once that it is locked: it doesn't wait here."""
+    patient = Retrying(
+        retry=retry_if_exception_type(sqlite3.OperationalError),
+        stop=stop_after_delay(timeout_s),
+        wait=wait_fixed(0.02),
+        reraise=True,
+    )
+    patient(connection.execute, "PRAGMA journal_mode = WAL")
 
 
 @contextmanager
