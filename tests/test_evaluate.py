@@ -40,7 +40,7 @@ def evaluated(capfd, *words):
 
 def test_a_right_kernel_passes_with_a_measurement_of_every_search_workload(here, tmp_path, capfd):
     code, found = evaluated(capfd, written(tmp_path, kernel(QUICKLY)))
-    assert code == 0
+    assert code == 0, found
     assert (found["outcome"], found["stage"]) == ("passed", None)
     assert [m["workload"] for m in found["measurements"]] == ["cpu-64x512", "cpu-16x512"]
     for measured in found["measurements"]:
@@ -54,7 +54,7 @@ def test_a_right_kernel_passes_with_a_measurement_of_every_search_workload(here,
 def test_only_the_workloads_that_were_named_are_timed(here, tmp_path, capfd):
     file = written(tmp_path, kernel(QUICKLY))
     code, found = evaluated(capfd, file, "--workload", "cpu-16x300", "--workload", "cpu-16x512")
-    assert code == 0
+    assert code == 0, found
     assert [m["workload"] for m in found["measurements"]] == ["cpu-16x300", "cpu-16x512"]
 
 

@@ -117,8 +117,9 @@ class Arena:
     def touch(self, workload: int, slot: int, *, same: bool) -> bool:
         """Write an element in every row of each varying floating input of a slot, until `restore`.
 
-        It gets another element's value or, for comparison, its own: to caches both are the same. Cheap enough to be
-        done before every call. False where there is nothing to touch, or it lies on a device.
+        It gets another element's value or, for comparison, its own: to caches both are the same, and the truth is
+        worked out anew for both. Cheap enough to be done before every call. False where there is nothing to touch, or
+        it lies on a device.
         """
         tensors = self._rows(workload, slot)
         for rows in tensors:
@@ -126,8 +127,7 @@ class Arena:
             here, there = (self._draws.integers(rows.shape[1], size=len(rows)) for _ in range(2))
             self._undo.append((rows, every, here, rows[every, here]))
             rows[every, here] = rows[every, here if same else there]
-        if not same:
-            self._touched.add((workload, slot))
+        self._touched.add((workload, slot))
         return bool(tensors)
 
     def restore(self) -> None:

@@ -58,7 +58,7 @@ PROBED = 0.25
 """Share of the pairs of turns before which the candidate takes one whose inputs are touched before every call, with new
 values or with the same; before the second pair with new ones, before the third with the same."""
 
-RECURRING = 1.25
+RECURRING = 1.5
 """Times as long as on touched inputs of the same values that calls on new ones may take."""
 
 PROBES = (0, 4, 12)
