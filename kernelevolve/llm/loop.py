@@ -33,7 +33,7 @@ class Loop:
             future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             return future.result()
-        except BaseException:
+        except BaseException:  # an interrupt above all: nobody waits for the answer any more
             future.cancel()
             raise
 
