@@ -78,6 +78,7 @@ def module_program(
     else:
         folders = driver_folders()
         environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
+        environment.update(driver_for_triton(folders))
         environment.update(gpu_environment())  # the same device as the judge's
     return Program(
         argv=argv, environment=environment, readable=(*readable, *language.libraries, artifact.parent, *folders),
@@ -132,6 +133,12 @@ def device_nodes(root: Path = Path("/dev")) -> tuple[Path, ...]:
     """The nodes through which a process reaches GPUs."""
     patterns = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps/*", "kfd", "dri/renderD*")
     return tuple(sorted(path for pattern in patterns for path in root.glob(pattern)))
+
+
+def driver_for_triton(folders: Sequence[Path]) -> dict[str, str]:
+    """Where Triton, which links its launchers against the driver, finds it: it would ask ldconfig, which isn't there."""
+    having = [folder for folder in folders if (folder / "libcuda.so.1").exists()]
+    return {"TRITON_LIBCUDA_PATH": str(having[0])} if having else {}
 
 
 @cache

@@ -43,7 +43,7 @@ def parts(out: Path, key: str, minutes: float) -> Iterator[Part]:
     kept = ("--runs", str(out / "runs"), "--registry", str(out / "registry"))
     yield Part("doctor", 0.02, (*COMMAND, "doctor", "--json"), (0, 1))
     yield Part("ceilings", 0.03, (*COMMAND, "hardware", "ceilings", *on_device, "--json"))
-    tests = (sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", str(ROOT / "tests"))
+    tests = (sys.executable, "-m", "pytest", "-m", "gpu", "-q", str(ROOT / "tests"))
     yield Part("tests", 0.25, (*tests, f"--junitxml={out / 'tests.xml'}", "-o", f"cache_dir={out / 'cache'}"), (0, 1))
     for target in TARGETS:
         yield Part(f"seeds-{target}", 0.08, (*bench, "--seeds", "--target", target), (0, 1))
