@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from kernelevolve import syntax
 from kernelevolve.errors import TargetError
 from kernelevolve.schema import (
     DTYPE_BYTES,
@@ -273,7 +274,7 @@ def _check_index_rule(file: Path, key: str, rule: IndexRule, target: Target) -> 
 
 def _check_expression(file: Path, key: str, expression: str | int, known: Iterable[str]) -> None:
     try:
-        tree = ast.parse(str(expression).strip(), mode="eval")
+        tree = syntax.expression(str(expression))
     except SyntaxError as error:
         raise _wrong(file, key, f"is {expression!r}: {error.msg}", "write arithmetic over axes") from error
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -348,7 +349,7 @@ def _check_functions(root: Path, target: Target) -> None:
         if name not in target.files:
             raise TargetError(f"{file} is missing", remedy=f"add it, with: {', '.join(functions)}")
         try:
-            body = ast.parse(target.files[name]).body
+            body = syntax.module(target.files[name]).body
         except SyntaxError as error:
             raise _wrong(file, f"line {error.lineno}", f"is no Python: {error.msg}", "correct it") from error
         defined = {node.name: node.args for node in body if isinstance(node, ast.FunctionDef)}

@@ -21,11 +21,12 @@ from kernelevolve.harness.machine import Machine
 from kernelevolve.harness.machine_code import code_digest
 from kernelevolve.harness.plausible import above_the_floor, batches_agree
 from kernelevolve.harness.profiling import counters
-from kernelevolve.harness.programs import Program, candidate_program, module_program
+from kernelevolve.harness.programs import MODULE_RUNNER, Program, candidate_program, module_program
 from kernelevolve.harness.roofline import profile, roofline_us
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox
 from kernelevolve.harness.timing import Side, Timing, Verify, measure
+from kernelevolve.harness.zygote import Preload, Zygote, zygote
 from kernelevolve.schema import (
     Calibration,
     CalibrationJob,
@@ -204,8 +205,16 @@ class _Case:
             )  # fmt: skip
         return module_program(
             built.artifact, job.candidate.entry, built.language, judge.sandbox, access=bench.access,
-            hardware=job.hardware, report=report,
+            hardware=job.hardware, server=None if report else self._server(bench.access), report=report,
         )  # fmt: skip
+
+    def _server(self, access: Access) -> Zygote | None:
+        """What forks candidates that Python loads, each with torch and Triton's driver in it already."""
+        if access.interpreted:
+            return None
+        modules = (MODULE_RUNNER, "tvm_ffi", "triton.compiler", "triton.language")
+        driver = ("kernelevolve.harness.triton_driver",) if self._job.hardware.vendor == "nvidia" else ()
+        return zygote(Preload((*driver, *modules), device=True), self._judge.cache_dir)
 
     def _limits(self, built: Built) -> Limits:
         """Those of the job; where Python and a driver run beside the kernel, with room for their threads."""

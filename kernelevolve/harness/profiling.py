@@ -56,7 +56,7 @@ def _recorded(profiler: Profiler, program: Program, arena: Arena, workload: int,
     outside = not isinstance(profiler, Proton)
     if outside:
         argv = tuple(profiler.wrap(program.argv, report))
-        program = replace(program, argv=argv, readable=(*program.readable, *profiler.folders()))
+        program = replace(program, argv=argv, readable=(*program.readable, *profiler.folders()), role="profiled")
     with Runner(program, arena, Limits(call_s=SECONDS)) as runner:
         runner.load(load_s)
         if runner.has_prepare:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kernelevolve.harness.access import HOST, Access
 from kernelevolve.harness.sandbox import Sandbox, clean_environment, native_tool, openmp_environment
+from kernelevolve.harness.seccomp import Role
 from kernelevolve.languages import Language
 from kernelevolve.languages.cpp import Cpp
 from kernelevolve.languages.triton import python
@@ -39,8 +40,8 @@ class Program:
     """device nodes; with any, the address space isn't bounded, since a device's memory counts there"""
     sandbox: Sandbox | None = None
     """None for our own code (baselines)"""
-    alone: bool = False
-    """whether it may start no other process"""
+    role: Role = "usual"
+    """which system calls it needs"""
     server: "Zygote | None" = None
     """what forks it: `argv` is then a module of ours and its arguments"""
 
@@ -53,7 +54,7 @@ def candidate_program(artifact: Path, entry: str, sandbox: Sandbox, cache_dir: P
         environment=dict(clean_environment(threads)),
         readable=(runner, artifact, *Cpp().libraries),
         sandbox=sandbox,
-        alone=True,
+        role="alone",
     )
 
 
@@ -65,26 +66,39 @@ def module_program(
     *,
     access: Access,
     hardware: Hardware,
+    server: "Zygote | None" = None,
     report: Path | None = None,
 ) -> Program:
-    """The Python runner around an artifact that Python loads; `report` is where a profile goes."""
+    """The Python runner around an artifact that Python loads; `report` is where a profile goes.
+
+    `server`: what forks it, where there is one. A profiler has to start it from nothing.
+    """
     gpu = hardware.key if access.interpreted else "-"
     arguments = (language.name, str(artifact), entry, access.memory, access.torch_device, gpu, str(report or "-"))
     argv, readable = python_command(MODULE_RUNNER, *arguments)
+    if server is not None:
+        argv = (MODULE_RUNNER, *arguments)
     environment = {**clean_environment(1), **_OWN}
     folders: tuple[Path, ...] = ()
     if access.interpreted:
         environment["TRITON_INTERPRET"] = "1"
     else:
         folders = driver_folders()
-        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
-        environment.update(driver_for_triton(folders))
-        environment.update(gpu_environment())  # the same device as the judge's
+        environment.update(device_environment())
     return Program(
         argv=argv, environment=environment, readable=(*readable, *language.libraries, artifact.parent, *folders),
         writable=(report.parent,) if report else (), devices=() if access.interpreted else device_nodes(),
-        sandbox=sandbox,
+        sandbox=sandbox, server=server,
     )  # fmt: skip
+
+
+def device_environment() -> dict[str, str]:
+    """What a process needs to find the GPU's driver, and the same GPU as this one's."""
+    folders = driver_folders()
+    having = [folder for folder in folders if (folder / "libcuda.so.1").exists()]
+    # Triton links its launchers against the driver, and would ask ldconfig for it, which isn't there inside the walls.
+    triton = {"TRITON_LIBCUDA_PATH": str(having[0])} if having else {}
+    return {"LD_LIBRARY_PATH": ":".join(map(str, folders)), **triton, **gpu_environment()}
 
 
 def python_command(module: str, *arguments: str) -> tuple[tuple[str, ...], tuple[Path, ...]]:
@@ -133,12 +147,6 @@ def device_nodes(root: Path = Path("/dev")) -> tuple[Path, ...]:
     """The nodes through which a process reaches GPUs."""
     patterns = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps/*", "kfd", "dri/renderD*")
     return tuple(sorted(path for pattern in patterns for path in root.glob(pattern)))
-
-
-def driver_for_triton(folders: Sequence[Path]) -> dict[str, str]:
-    """Where Triton, which links its launchers against the driver, finds it: it would ask ldconfig, which isn't there."""
-    having = [folder for folder in folders if (folder / "libcuda.so.1").exists()]
-    return {"TRITON_LIBCUDA_PATH": str(having[0])} if having else {}
 
 
 @cache

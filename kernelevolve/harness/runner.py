@@ -70,7 +70,7 @@ class Runner:
             argv = program.sandbox.command(
                 argv, self._limits, seconds=600.0, memory_bytes=memory, readable=program.readable,
                 writable=program.writable, devices=program.devices, status=status_write, errors=errors_write, uid=uid,
-                alone=program.alone,
+                role=program.role,
             )  # fmt: skip
             if uid is not None:
                 for folder in program.writable:

@@ -13,12 +13,13 @@ import struct
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 from kernelevolve.errors import JudgeError, ToolchainError
-from kernelevolve.harness.seccomp import filter_file
+from kernelevolve.harness.seccomp import Role, filter_file
 from kernelevolve.languages.cpp import compiler
 from kernelevolve.languages.cxx import ffi_folder
 from kernelevolve.schema import Limits, digest_of
@@ -50,10 +51,8 @@ class Sandbox:
     namespaces: bool
     own_user: bool
     """whether each program becomes a user of its own (only where the judge is root)"""
-    filter: Path | None = None
-    """of system calls; None where there is no filter"""
-    lone_filter: Path | None = None
-    """the same for programs that start no other process"""
+    filters: Mapping[Role, Path] = field(default_factory=dict)
+    """of system calls, by what a program is; empty where there are none"""
 
     @staticmethod
     @cache
@@ -72,8 +71,9 @@ class Sandbox:
         if calls is not None and (why := _tried([launcher, "--seccomp", calls, "--", "/usr/bin/true"])):
             log.warning("no filter for system calls on this machine: %s", why)
             calls = None
-        return Sandbox(launcher, namespaces=refused is None, own_user=own_user, filter=calls,
-                       lone_filter=filter_file(cache_dir / "native", alone=True) if calls else None)  # fmt: skip
+        roles = get_args(Role) if calls else ()
+        filters = {role: made for role in roles if (made := filter_file(cache_dir / "native", role))}
+        return Sandbox(launcher, namespaces=refused is None, own_user=own_user, filters=filters)
 
     @property
     def walls(self) -> tuple[str, ...]:
@@ -81,12 +81,12 @@ class Sandbox:
         always = ("own-process", "rlimits", "no-new-privileges", "clean-environment")
         spaces = ("pid-namespace", "network-namespace", "ipc-namespace", "own-root") if self.namespaces else ()
         user = ("unprivileged-user",) if self.own_user else ()
-        return (*always, *spaces, *user, *(("seccomp",) if self.filter else ()))
+        return (*always, *spaces, *user, *(("seccomp",) if self.filters else ()))
 
     def require_all(self) -> None:
         """Raises `JudgeError` that names what is missing, where this machine doesn't allow every wall."""
         missing = [] if self.namespaces else ["namespaces (user, mount, process, network, IPC)"]
-        missing += [] if self.filter else ["a filter of system calls (seccomp)"]
+        missing += [] if self.filters else ["a filter of system calls (seccomp)"]
         missing += [] if self.own_user or os.geteuid() != 0 else ["an unprivileged user"]
         if missing:
             raise JudgeError(
@@ -112,12 +112,12 @@ class Sandbox:
         errors: int,
         status: int | None = None,
         uid: int | None = None,
-        alone: bool = False,
+        role: Role = "usual",
     ) -> list[str]:
         """The command line that runs `argv` inside the walls; `seconds` of CPU time a core.
 
-        `memory_bytes` of address space, None for any; `devices` are the device nodes that it may open; `alone`: it may
-        start no other process.
+        `memory_bytes` of address space, None for any; `devices` are the device nodes that it may open, `role` says
+        which system calls it needs.
         To the descriptor `errors` goes what kept a wall from being raised (the program itself never has it), to
         `status` the program's process id.
         """
@@ -140,7 +140,8 @@ class Sandbox:
             line += [part for path in writable for part in ("--rw", str(path))]
             line += [part for path in devices for part in ("--device", str(path))]
             line += ["--hide", str(BUNDLED)]
-        calls = self.lone_filter if alone else self.filter
+        # A profiler's liberties are those of one who is by himself: without namespaces they are not given.
+        calls = self.filters.get(role if role != "profiled" or self.namespaces else "usual")
         line += ["--seccomp", str(calls)] if calls is not None else []
         if uid is not None:
             line += ["--uid", str(uid)]

@@ -10,6 +10,7 @@ import logging
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from kernelevolve.schema import digest_of
 
@@ -25,6 +26,12 @@ DENIED = (
     "iopl", "ioperm", "syslog", "vhangup", "fanotify_init", "lookup_dcookie", "personality", "mknod", "mknodat",
 )  # fmt: skip
 """Refused with EPERM."""
+_PROFILING = frozenset({"ptrace", "process_vm_readv", "process_vm_writev"})
+"""What Nsight Compute needs to look into the process that it has started, and a socket to talk to it."""
+
+Role = Literal["usual", "alone", "profiled"]
+"""Whom a filter is for. `alone`: it starts no other process. `profiled`: it has started under a profiler, in namespaces
+where there is no process and no network but its own."""
 
 _NAMESPACES = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000, 0x00000080)
 """CLONE_NEW* of `clone`: mount, cgroup, UTS, IPC, user, pid, network, time."""
@@ -37,13 +44,13 @@ _PUSH_INPUT = 0x5412
 
 
 @cache
-def filter_file(folder: Path, *, alone: bool = False) -> Path | None:
+def filter_file(folder: Path, role: Role = "usual") -> Path | None:
     """The filter as the kernel takes it, made once; None where libseccomp is missing (then nothing is filtered).
 
-    `alone`: refuse other processes too, threads excepted. A kernel on a CPU needs none, and one that it left running
+    To be `alone` refuses other processes, threads excepted. A kernel on a CPU needs none, and one that it left running
     would go on while its own process is held still.
     """
-    file = folder / f"seccomp-{digest_of(DENIED, _NAMESPACES, alone, Path(__file__).read_text())[:16]}.bpf"
+    file = folder / f"seccomp-{digest_of(DENIED, _NAMESPACES, role, Path(__file__).read_text())[:16]}.bpf"
     if file.is_file():
         return file
     try:
@@ -54,16 +61,18 @@ def filter_file(folder: Path, *, alone: bool = False) -> Path | None:
     wanted = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     refused = pyseccomp.ERRNO(errno.EPERM)
     for name in DENIED:
-        wanted.add_rule(refused, name)
+        if role != "profiled" or name not in _PROFILING:
+            wanted.add_rule(refused, name)
     for flag in _NAMESPACES:
         wanted.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
-    if alone:
+    if role == "alone":
         for name in ("fork", "vfork"):
             wanted.add_rule(refused, name)
         wanted.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _THREAD, 0))
     # Its flags lie in memory, where a filter can't look: the C library falls back on clone.
     wanted.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
-    wanted.add_rule(refused, "socket", pyseccomp.Arg(0, pyseccomp.NE, _LOCAL))
+    if role != "profiled":
+        wanted.add_rule(refused, "socket", pyseccomp.Arg(0, pyseccomp.NE, _LOCAL))
     wanted.add_rule(refused, "ioctl", pyseccomp.Arg(1, pyseccomp.MASKED_EQ, 0xFFFFFFFF, _PUSH_INPUT))
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}")

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from kernelevolve.errors import JudgeError, KernelevolveError
-from kernelevolve.harness.programs import python_command
+from kernelevolve.harness.programs import device_environment, python_command
 from kernelevolve.harness.sandbox import Finished, Sandbox, check_walls, clean_environment, native_tool
 from kernelevolve.schema import Limits
 
@@ -44,6 +44,8 @@ class Preload:
     modules: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    device: bool = False
+    """whether what is forked uses a GPU"""
 
 
 class Forked:
@@ -90,14 +92,17 @@ class Zygote:
         self._owner = os.getpid()
 
     @staticmethod
-    def start(cache_dir: Path) -> "Zygote":
-        """A server that has imported torch. Raises `JudgeError` where it doesn't come up."""
+    def start(cache_dir: Path, environment: Mapping[str, str] = {}) -> "Zygote":
+        """A server that has imported torch. Raises `JudgeError` where it doesn't come up.
+
+        `environment`: what the loader of libraries reads when a process starts, and never again.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command, _ = python_command(SERVER, str(theirs.fileno()), str(native_tool("walls", cache_dir, function=True)))
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with theirs:
             process = subprocess.Popen(
-                command, env={**clean_environment(), **threads}, stdin=subprocess.DEVNULL, cwd="/",
+                command, env={**clean_environment(), **threads, **environment}, stdin=subprocess.DEVNULL, cwd="/",
                 stdout=subprocess.DEVNULL, stderr=None, pass_fds=(theirs.fileno(),), start_new_session=True,
             )  # fmt: skip
         return Zygote(ours, process)
@@ -162,8 +167,8 @@ class Zygote:
 
 
 @cache
-def _trunk(cache_dir: Path, _process: int) -> Zygote:
-    return Zygote.start(cache_dir)
+def _trunk(cache_dir: Path, _process: int, environment: tuple[tuple[str, str], ...]) -> Zygote:
+    return Zygote.start(cache_dir, dict(environment))
 
 
 @cache
@@ -183,7 +188,8 @@ def zygote(preload: Preload, cache_dir: Path) -> Zygote | None:
         branches = _branches(cache_dir, os.getpid())
         if preload not in branches:
             try:
-                branches[preload] = _trunk(cache_dir, os.getpid()).branch(preload)
+                environment = tuple(device_environment().items()) if preload.device else ()
+                branches[preload] = _trunk(cache_dir, os.getpid(), environment).branch(preload)
             except (KernelevolveError, OSError) as error:
                 log.warning("no fork server for %s: every candidate starts from nothing (%s)", preload.modules, error)
                 branches[preload] = None

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from kernelevolve import syntax
 from kernelevolve.errors import ToolchainError, UsageError
 from kernelevolve.languages.base import BuildPlan, Loaded
 from kernelevolve.schema import Candidate, CompileError, Device, Diagnostic, Hardware, ParseError, Value, digest_of
@@ -45,7 +46,7 @@ def main_file(files: Mapping[str, str], entry: str = "run") -> str | None:
     """The module that defines the entry point; None where none does, or where it can't be parsed."""
     for path in sorted(files, key=lambda p: (p != "main.py", p)):
         try:
-            tree = ast.parse(files[path])
+            tree = syntax.module(files[path])
         except (SyntaxError, ValueError):
             continue
         if any(isinstance(node, ast.FunctionDef) and node.name == entry for node in tree.body):
@@ -79,7 +80,7 @@ class Triton:
         if main_file(files, entry) is None:
             advice = f"define {entry}(*inputs, *outputs) at the top level of a module"
             findings.append(_parse_error(f"no file defines {entry!r}", advice))
-        if not any(_has_kernel(ast.parse(text)) for text in files.values()):
+        if not any(_has_kernel(syntax.module(text)) for text in files.values()):
             findings.append(_parse_error("there is no kernel", "mark at least one function with @triton.jit"))
         try:
             self.tunables(files)
@@ -91,7 +92,7 @@ class Triton:
         """What a reader should look at; no reason to refuse the candidate."""
         found = []
         for path, text in files.items():
-            for node in ast.walk(ast.parse(text)):
+            for node in ast.walk(syntax.module(text)):
                 if isinstance(node, ast.Call) and (why := _SUSPECT.get(name := ast.unparse(node.func))):
                     found.append(f"{path}:{node.lineno}: {name} {why}")
         return tuple(found)
@@ -174,7 +175,7 @@ def _importing_from(folder: Path) -> Iterator[None]:
 
 def _syntax(path: str, text: str) -> ParseError | None:
     try:
-        ast.parse(text)
+        syntax.module(text)
     except SyntaxError as error:
         return _parse_error(f"{path}:{error.lineno}: {error.msg}", "mend the line that is named")
     except ValueError as error:  # a null byte
@@ -192,7 +193,7 @@ def _has_kernel(tree: ast.Module) -> bool:
 def _table(path: str, text: str) -> ast.Assign | ast.AnnAssign | None:
     """The assignment to TUNABLES at the top level. Raises `UsageError` where there are several."""
     try:
-        body = ast.parse(text).body
+        body = syntax.module(text).body
     except (SyntaxError, ValueError):
         return None
     found: list[ast.Assign | ast.AnnAssign] = []

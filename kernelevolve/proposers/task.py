@@ -3,6 +3,7 @@
 import ast
 from dataclasses import dataclass
 
+from kernelevolve import syntax
 from kernelevolve.schema import ErrorRule, ExactRule, Hardware, Input, Output, Target, Workload
 
 
@@ -185,7 +186,7 @@ def _workload(target: Target, workload: Workload, baseline_us: float | None) -> 
 def _cases(source: str) -> dict[str, str]:
     """First lines of the docstrings of a generator's functions: what each case makes, in its author's words."""
     found = {}
-    for node in ast.parse(source).body:
+    for node in syntax.module(source).body:
         if isinstance(node, ast.FunctionDef) and (said := ast.get_docstring(node)):
             found[node.name] = said.split("\n", 1)[0]
     return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kernelevolve import syntax
 from kernelevolve.errors import TargetError, UsageError
 from kernelevolve.schema import Target, evaluate
 
@@ -120,7 +121,7 @@ def _linear(size: str | int) -> tuple[str, int, int] | None:
     """Axis, scale and offset of `axis`, `axis + c`, `c + axis`, `axis - c`, `c * axis` or `axis * c`."""
     if isinstance(size, int):
         return None
-    match ast.parse(size.strip(), mode="eval").body:
+    match syntax.expression(size):
         case ast.Name(id=axis):
             return axis, 1, 0
         case ast.BinOp(left=ast.Name(id=axis), op=ast.Add(), right=ast.Constant(value=int(c))):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from simpleeval import InvalidExpression, SimpleEval
 
+from kernelevolve import syntax
 from kernelevolve.errors import TargetError
 from kernelevolve.schema.record import Record
 
@@ -22,12 +23,16 @@ Role = Literal["search", "held_out", "check"]
 `check` ones are small and awkward: compared for correctness, never timed."""
 
 
+_FUNCTIONS = {"min": min, "max": max, "ceil": math.ceil}
+
+
 def evaluate(expression: str | int, axes: Mapping[str, int]) -> int:
     """Integer value of an arithmetic expression over axis names. Raises `TargetError`."""
     if isinstance(expression, int):
         return expression
     try:
-        return int(SimpleEval(names=dict(axes), functions={"min": min, "max": max, "ceil": math.ceil}).eval(expression))
+        with syntax.LOCK:
+            return int(SimpleEval(names=dict(axes), functions=_FUNCTIONS).eval(expression))
     except (InvalidExpression, SyntaxError, TypeError, ValueError, ArithmeticError) as error:
         raise TargetError(
             f"can't evaluate {expression!r}: {error}", remedy=f"use arithmetic over the axes {sorted(axes)}"

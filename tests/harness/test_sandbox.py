@@ -332,9 +332,9 @@ def test_native_tools_are_built_once(cache_dir: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("call", ["unshare -U true", "cd /tmp && mknod k$$ p && rm k$$"])
 def test_system_calls_that_no_kernel_needs_are_refused(any_walls: Sandbox, call: str) -> None:
-    if any_walls.filter is None:
+    if not any_walls.filters:
         pytest.skip("no libseccomp on this machine")
-    assert shell(replace(any_walls, filter=None), f"PATH=/usr/bin; {call}").returncode == 0
+    assert shell(replace(any_walls, filters={}), f"PATH=/usr/bin; {call}").returncode == 0
     done = shell(any_walls, f"PATH=/usr/bin; {call}")
     assert done.returncode != 0
     assert "not permitted" in done.output
