@@ -4,6 +4,8 @@ import logging
 import random
 import statistics
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -53,6 +55,7 @@ class Bench:
         self._cache_dir = cache_dir
         self._baselines: Runner | None = None
         self._quiet: dict[tuple[str, str], float] = {}
+        self._called: set[tuple[str, str]] = set()
 
     def index(self, workload: str) -> int:
         """Position of a workload in the arena."""
@@ -93,6 +96,19 @@ class Bench:
                 remedy=f"choose one of: {', '.join(self._names)}",
             )
         return Side(self.baselines, self._names.index(baseline), self.index(workload), self.slots(workload))
+
+    def warm_up(self, workload: str, baselines: Sequence[str] = ()) -> None:
+        """Call baselines (all of them by default) once, which may compile them for minutes: not while others wait.
+
+        Who fails here fails again when it is timed, and is told then.
+        """
+        for name in baselines or self._names:
+            if (workload, name) not in self._called:
+                self._called.add((workload, name))
+                side = self.baseline_side(workload, name)
+                side.runner.resume()
+                with suppress(RunnerFailed):
+                    side.call([0])
 
     def quiet_us(self, workload: str, baseline: str, plan: TimingPlan) -> float:
         """A baseline's time with nothing else about, microseconds: measured once, before a candidate is started."""

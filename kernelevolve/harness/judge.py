@@ -78,6 +78,9 @@ class Judge:
         """Time the baselines of every workload against each other."""
         timed = tuple(self.timed(job))
         bench = self.bench(job, timed)
+        with self.machine.shared():
+            for workload in timed:
+                bench.warm_up(workload.name)
         with self.machine.alone():
             times = {w.name: bench.calibrate(w.name, job.timing) for w in timed}
         return Calibration(target=job.target.digest, times=times, environment=self.environment(job))
@@ -191,6 +194,10 @@ class _Case:
         """What the baselines take while no candidate is on the device, which may leave something running there."""
         if not self._device.shared:
             return {}
+        with self._judge.machine.shared():
+            for workload in timed:
+                if names := self._job.baselines.get(workload.name):
+                    bench.warm_up(workload.name, names)
         with self._judge.machine.alone():
             return {
                 (w.name, name): bench.quiet_us(w.name, name, self._job.timing)

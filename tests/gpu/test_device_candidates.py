@@ -21,7 +21,7 @@ SLOW = "for _ in range(20):\n    launch(x, factor, out)"
 """Twenty times the work: whoever hides it looks twenty times too fast."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evaluate(judge: Judge, tiny: Target, gpu: Hardware, cache_dir: Path) -> Evaluate:
     def run(candidate: Candidate, scale: int = SCALE, **changes: Any) -> Passed | Failed:
         fields: dict[str, Any] = {
@@ -33,7 +33,7 @@ def evaluate(judge: Judge, tiny: Target, gpu: Hardware, cache_dir: Path) -> Eval
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def honest_us(evaluate: Evaluate) -> list[float]:
     """What the plain kernel takes on each workload."""
     passed = evaluate(a_module())
