@@ -85,18 +85,28 @@ class Arena:
         return self._inputs[workload][slot]
 
     def change(self, workload: int, slot: int) -> None:
-        """Replace one slab (an index of the first axis) of each varying floating input of a slot, and its truth."""
+        """Replace one slab (an index of the first axis) of each varying floating input of a slot, and its truth.
+
+        What was there becomes the spare for the next change of that slab: making inputs takes longer than a call.
+        """
         layout, views = self.layout.workloads[workload], self._inputs[workload][slot]
-        fresh = self._oracle.inputs(layout.workload)
+        spare = self._spare(workload)
         for argument in layout.tensors(INPUT):
             here = views[argument.name]
             if here.is_floating_point() and here.ndim and len(here):
                 index = self._random.randrange(len(here))
-                here[index].copy_(fresh[argument.name][index])
+                before = here[index].clone()
+                here[index].copy_(spare[argument.name][index])
+                spare[argument.name][index] = before
         self.truths[workload][slot] = self._oracle.truths(views, layout.workload)
         self._stale.discard((workload, slot))
         if self._prints is not None:
             self._prints[workload][slot] = self._fingerprints(views)
+
+    @cache  # noqa: B019  (an arena lives as long as its judge)
+    def _spare(self, workload: int) -> dict[str, torch.Tensor]:
+        """Inputs like those of the slots, which no candidate has seen."""
+        return self._oracle.inputs(self.layout.workloads[workload].workload)
 
     def change_constants(self, workload: int) -> None:
         """Replace an element in every row of each floating constant: what was made of them has to be made again.
