@@ -168,7 +168,8 @@ class Briefing:
             groups += [self._of((parent,)) for parent in parents if len(parents) > 1]
         if plan.memory in ("inherit", "combine"):
             groups.append(self._line(parents))
-        pending = [attempt for attempt in self._pending.values() if attempt.parents == parents][-_PENDING:]
+        # One whose idea nobody knows yet is no warning.
+        pending = [told for told in self._pending.values() if told.parents == parents and told.idea][-_PENDING:]
         numbers = list(dict.fromkeys(_in_turns(groups)))[: MOST_ATTEMPTS - len(pending)]
         return (*pending, *(self._told[number].attempt for number in numbers))
 

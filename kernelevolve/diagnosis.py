@@ -11,6 +11,7 @@ from kernelevolve.schema import (
     Crash,
     DeviceFault,
     Diagnostic,
+    EstimateParts,
     Evaluation,
     Failed,
     GraphVariant,
@@ -109,15 +110,30 @@ def _others(worst: Profile, profiles: list[Profile]) -> str:
 
 
 def _estimate(triaged: Triaged) -> Bottleneck:
-    """By the static model, where nothing was timed."""
+    """By the static model, where nothing was timed: the workload that is furthest from what the device allows."""
     if not triaged.estimates:
         return Bottleneck(name="unknown", message="it was not timed, and its launches could not be looked at")
-    longest = max(triaged.estimates, key=lambda e: e.estimated_us)
+    furthest = max(triaged.estimates, key=lambda e: (e.room, e.estimated_us))
+    least = f", {furthest.room:.2g} times what its bytes and operations need" if furthest.floor_us else ""
+    rooms = [e.room for e in triaged.estimates if e is not furthest and e.floor_us]
+    others = f"; the other workloads are at {min(rooms):.2g} to {max(rooms):.2g} times theirs" if rooms else ""
     return Bottleneck(
-        name=longest.bound,
-        message=f"not timed; a static model expects {longest.estimated_us:.4g} us on {longest.workload}, "
-        f"{longest.bound} bound, in {longest.launches} launches",
+        name=furthest.bound,
+        message=f"not timed; a static model expects {furthest.estimated_us:.4g} us on {furthest.workload}{least}: "
+        f"{_LIMIT[_longest(furthest.parts)]}, in {furthest.launches} launch{'es' * (furthest.launches != 1)}{others}",
     )
+
+
+_LIMIT = {
+    "memory_us": "bound by the device's memory", "cache_us": "bound by what blocks load through the last cache",
+    "compute_us": "bound by arithmetic", "instructions_us": "bound by the issue of instructions",
+    "spill_us": "bound by spilled registers", "launch_us": "bound by its launches",
+}  # fmt: skip
+
+
+def _longest(parts: EstimateParts) -> str:
+    """The part that takes most of the time."""
+    return max(_LIMIT, key=lambda name: float(getattr(parts, name)))
 
 
 def _of(diagnostics: Iterable[Diagnostic], kind: type[_Kind]) -> Iterator[_Kind]:

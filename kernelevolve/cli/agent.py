@@ -51,7 +51,7 @@ def next_brief(
     with _desk(folder, file, run) as desk:
         brief = _wait(desk, wait, again)
         if brief is None:
-            _tell_of_none(desk, as_json=as_json)
+            _tell_of_none(desk, folder, as_json=as_json)
             raise typer.Exit(NOTHING_OPEN)
         standing = desk.standing()
     if as_json:
@@ -60,10 +60,9 @@ def next_brief(
         output.document({"run": run, **said, "standing": standing})
         return
     output.verbatim(f"{brief.request.system}\n\n{brief.request.prompt}".strip())
-    where = "" if folder is None else f" --runs {folder}"
-    output.note(f"brief {brief.id}; answer it with: kernelevolve agent answer {run} {brief.id} FILE{where}")
+    output.note(f"brief {brief.id}; answer it with: kernelevolve agent answer {run} {brief.id} FILE{_in(folder)}")
     if standing != "searching":
-        output.note(f"no search is running; the answer is taken up by: kernelevolve search --resume {run}{where}")
+        output.note(f"no search is running; the answer is taken up by: {_resume(run, folder)}")
 
 
 @app.command("list")
@@ -75,7 +74,7 @@ def list_briefs(run: Run, folder: RunsDir = None, file: SettingsFile = None, as_
         output.document({"run": run, "standing": standing, "briefs": [_digest(brief) for brief in found]})
         return
     if not found:
-        output.note(_why_none(run, standing, 0))
+        output.note(_why_none(run, standing, 0, folder))
         return
     output.table(("BRIEF", ">CHARACTERS", "HANDED OUT"), [_row(brief) for brief in found])
 
@@ -94,7 +93,7 @@ def answer(
     text = _read(source)
     with _desk(folder, file, run, writes=True) as desk:
         request = desk.answer(brief, text)
-        _tell(desk, request, "answered", as_json=as_json)
+        _tell(desk, request, "answered", folder, as_json=as_json)
 
 
 @app.command()
@@ -107,10 +106,10 @@ def skip(
     file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pass a brief over: it gets no answer, and the search goes on without."""
+    """Pass a brief over: it gets no answer, and its step counts against the budget of evaluations."""
     with _desk(folder, file, run, writes=True) as desk:
         request = desk.skip(brief, reason)
-        _tell(desk, request, "skipped", as_json=as_json)
+        _tell(desk, request, "skipped", folder, as_json=as_json)
 
 
 @app.command()
@@ -155,7 +154,7 @@ def _read(source: Path) -> str:
         raise UsageError(f"can't read {source}: {error}", remedy="name a text file, or - for standard input") from error
 
 
-def _tell(desk: "Desk", request: "ModelRequest", how: str, *, as_json: bool) -> None:
+def _tell(desk: "Desk", request: "ModelRequest", how: str, folder: Path | None, *, as_json: bool) -> None:
     from kernelevolve.llm.desk import brief_id
 
     brief, standing = brief_id(request), desk.standing()
@@ -164,24 +163,32 @@ def _tell(desk: "Desk", request: "ModelRequest", how: str, *, as_json: bool) -> 
         return
     output.text(f"{how} brief {brief}")
     if standing != "searching":
-        output.note(f"no search is running; it is taken up by: kernelevolve search --resume {desk.run}")
+        output.note(f"no search is running; it is taken up by: {_resume(desk.run, folder)}")
 
 
-def _tell_of_none(desk: "Desk", *, as_json: bool) -> None:
+def _tell_of_none(desk: "Desk", folder: Path | None, *, as_json: bool) -> None:
     standing, left = desk.standing(), len(desk.briefs())
     if as_json:
         output.document({"run": desk.run, "brief": None, "standing": standing, "open": left})
-    output.note(_why_none(desk.run, standing, left))
+    output.note(_why_none(desk.run, standing, left, folder))
 
 
-def _why_none(run: str, standing: "Standing", left: int) -> str:
+def _why_none(run: str, standing: "Standing", left: int, folder: Path | None) -> str:
     if left:
         return f"{left} open, all of them handed out already; --all hands them out again"
     if standing == "ended":
         return f"run {run} has ended: no brief will come"
     if standing == "stopped":
-        return f"no search is running; go on with: kernelevolve search --resume {run}"
+        return f"no search is running; go on with: {_resume(run, folder)}"
     return "no brief is open just now: the search is judging, or still starting; --wait waits for one"
+
+
+def _in(folder: Path | None) -> str:
+    return "" if folder is None else f" --runs {folder}"
+
+
+def _resume(run: str, folder: Path | None) -> str:
+    return f"kernelevolve search --resume {run}{_in(folder)}"
 
 
 def _digest(brief: "OpenBrief") -> dict[str, object]:
@@ -195,8 +202,12 @@ def _row(brief: "OpenBrief") -> tuple[str, ...]:
 
 def _describe(found: "RunStanding") -> None:
     output.text(f"{found.run}: {found.target} on {found.hardware}, {found.standing}")
-    output.text(f"evaluated {found.evaluated} of {found.evals}, failed {found.failed}")
-    if found.best is None:
+    of_these = f", of which {found.unanswered} without a kernel in the answer" if found.unanswered else ""
+    output.text(f"evaluated {found.evaluated} of {found.evals}, failed {found.failed}{of_these}")
+    if found.best is None and found.estimate is not None:
+        guess = found.estimate
+        output.text(f"best estimate: {formats.microseconds(guess.estimated_us)} us, {guess.label}, step {guess.step}")
+    elif found.best is None:
         output.text("best: nothing passed yet")
     else:
         best, state = found.best, "confirmed" if found.best.confirmed else "not confirmed"

@@ -5,7 +5,7 @@ from pydantic import Field
 from kernelevolve.cli.summary import best_of, finished, verdict_on
 from kernelevolve.llm.desk import Desk, Standing
 from kernelevolve.runs import Runs
-from kernelevolve.schema import EventKind, Failed, Record, Run
+from kernelevolve.schema import EventKind, Failed, Record, Run, Triaged
 from kernelevolve.store import SqlStore
 
 
@@ -19,6 +19,14 @@ class BestSoFar(Record):
     low: float = Field(description="lower end of the speed-up's interval; selection goes by this")
     high: float = Field(description="upper end of the speed-up's interval")
     confirmed: bool = Field(description="measured a second time, in fresh processes")
+
+
+class BestEstimate(Record):
+    """The candidate that a static model holds for the fastest, where none is measured. Nothing was timed."""
+
+    step: int
+    label: str
+    estimated_us: float = Field(description="geometric mean over the search workloads, microseconds")
 
 
 class RunStanding(Record):
@@ -35,8 +43,10 @@ class RunStanding(Record):
     last_event: EventKind | None
     evaluated: int
     failed: int
+    unanswered: int = Field(0, description="of the failed: skipped, refused, or without a kernel in the answer")
     evals: int = Field(description="total budget of evaluations")
     best: BestSoFar | None = Field(None, description="None while nothing passed")
+    estimate: BestEstimate | None = Field(None, description="of a search that measures nothing")
     open_briefs: tuple[str, ...] = Field((), description="STEP.ATTEMPT of each")
 
 
@@ -61,10 +71,24 @@ def described(run: Run, standing: Standing, open_briefs: tuple[str, ...]) -> Run
         last_event=run.events[-1].kind if run.events else None,
         evaluated=len(steps),
         failed=sum(isinstance(verdict_on(step), Failed) for step in steps),
+        unanswered=sum(step.evaluation is not None and step.candidate is None for step in steps),
         evals=spec.evals,
         best=best_so_far(run),
+        estimate=best_estimate(run),
         open_briefs=open_briefs,
     )
+
+
+def best_estimate(run: Run) -> BestEstimate | None:
+    """The lowest estimate of a run; None where there is none."""
+    found = [
+        BestEstimate(step=step.number, label=step.candidate.label, estimated_us=step.evaluation.estimated_us)
+        for step in run.steps
+        if step.candidate is not None
+        and isinstance(step.evaluation, Triaged)
+        and step.evaluation.estimated_us is not None
+    ]
+    return min(found, key=lambda one: one.estimated_us, default=None)
 
 
 def best_so_far(run: Run) -> BestSoFar | None:

@@ -7,12 +7,14 @@ from kernelevolve.hardware.devices import Gpu
 from kernelevolve.harness.estimate import estimates, geometric_mean
 from kernelevolve.harness.triage import triage
 from kernelevolve.schema import (
+    CompiledKernel,
     Diagnostic,
     Environment,
     Estimate,
     Evaluation,
     Failed,
     Job,
+    KernelNeeds,
     Stage,
     StageCosts,
     Triage,
@@ -20,6 +22,8 @@ from kernelevolve.schema import (
     digest_of,
 )
 
+_MOST_KERNELS = 12
+"""That an evaluation tells of: a reader needs no more."""
 _DEVICE_LIMITS = ("shared_memory", "registers", "threads", "grid")
 
 
@@ -47,8 +51,29 @@ def verdict(found: Triage, job: Job, gpu: Gpu) -> Evaluation:
     return Triaged(
         candidate=found.candidate, target=found.target, purpose=job.purpose,
         estimates=tuple(e for e in times if isinstance(e, Estimate)), estimated_us=geometric_mean(times),
+        kernels=_needs(found),
         diagnostics=found.diagnostics, triage=digest_of("triage", found.model_dump(mode="json", exclude={"seconds"})),
         code=_code(found), environment=environment, costs=costs,
+    )  # fmt: skip
+
+
+def _needs(found: Triage) -> tuple[KernelNeeds, ...]:
+    """Of configurations that can be used; the same code is told once, whatever launches it."""
+    different: dict[tuple[str, str, int], list[CompiledKernel]] = {}
+    for kernel in found.kernels:
+        if not kernel.diagnostics:
+            different.setdefault((kernel.kernel, kernel.code, kernel.resources.shared_bytes), []).append(kernel)
+    return tuple(_need(same) for same in different.values())[:_MOST_KERNELS]
+
+
+def _need(same: list[CompiledKernel]) -> KernelNeeds:
+    first, needs = same[0], same[0].resources
+    counts = needs.instructions
+    return KernelNeeds(
+        kernel=first.kernel, workloads=tuple(dict.fromkeys(k.workload for k in same)), registers=needs.registers,
+        spill_bytes=needs.spill_bytes, shared_bytes=needs.shared_bytes, num_warps=needs.num_warps,
+        blocks_per_multiprocessor=first.blocks_per_multiprocessor, occupancy=first.occupancy,
+        tensor_core="none" if not counts.tensor_core else "wgmma" if counts.warpgroup else "mma",
     )  # fmt: skip
 
 

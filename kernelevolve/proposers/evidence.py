@@ -9,7 +9,9 @@ from kernelevolve.schema import (
     CompileError,
     Counters,
     Diagnostic,
+    Estimate,
     Failed,
+    KernelNeeds,
     Measurement,
     Parent,
     Passed,
@@ -54,6 +56,10 @@ class Evidence:
     high: float | None
     measurements: tuple[Measurement, ...]
     estimated_us: float | None
+    estimates: tuple[Estimate, ...]
+    """of a candidate that was not timed, by workload"""
+    kernels: tuple[KernelNeeds, ...]
+    """what was compiled of it"""
     findings: tuple[Finding, ...]
 
 
@@ -73,6 +79,8 @@ def evidence_of(parent: Parent) -> Evidence:
         high=passed.interval[1] if passed else None,
         measurements=passed.measurements if passed else (),
         estimated_us=said.estimated_us if isinstance(said, Triaged) else None,
+        estimates=said.estimates if isinstance(said, Triaged) else (),
+        kernels=said.kernels if isinstance(said, Triaged) else (),
         findings=tuple(_findings(parent)),
     )
 

@@ -226,12 +226,15 @@ class Model:
         )  # fmt: skip
 
     def _chosen(self, brief: Brief, kernel: Kernel) -> dict[str, Value]:
-        """Every declared tunable at its default; one that the first parent declares just so keeps its value there."""
+        """Every declared tunable at its default: what its author has in mind.
+
+        In an edit of the first parent, one that is declared as it was there keeps its value: nobody has touched it.
+        """
         language = self._language(brief.language)
         declared = language.tunables(kernel.files)
         parent = brief.parents[0].candidate if brief.parents else None
         before = language.tunables(parent.files) if parent and parent.language == brief.language else {}
-        kept = parent.tunables if parent else {}
+        kept = parent.tunables if parent and kernel.edited else {}
         return {
             name: kept[name] if name in kept and before.get(name) == values else values[0]
             for name, values in declared.items()

@@ -102,7 +102,7 @@ def _whole(text: str, language: Language, base: Mapping[str, str] | None) -> dic
     found = [block for block in blocks(text) if block.tag not in _FOREIGN and block.text.strip()]
     if not found:
         return {}
-    if not found[-1].closed:
+    if not found[-1].closed and language.admit({_main_file(language, base): found[-1].text}):
         raise EditError(f"the code block that opens in line {found[-1].line} of the reply is never closed")
     named = [block for block in found if block.path is not None]
     # A test or a note beside the kernel has a name as well; where all names are wrong, the language says so.

@@ -2,8 +2,13 @@
 
 import ast
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from kernelevolve import syntax
+from kernelevolve.errors import UsageError
+from kernelevolve.hardware import devices
+from kernelevolve.languages.cuda import toolkit
+from kernelevolve.languages.triton import triton_version
 from kernelevolve.schema import ErrorRule, ExactRule, Hardware, Input, Output, Target, Workload
 
 
@@ -80,6 +85,8 @@ class Machine:
     caches: dict[str, str]
     features: tuple[str, ...]
     toolchain: dict[str, str]
+    datasheet: dict[str, str]
+    """of a GPU whose ceilings nobody has measured here, and its limits"""
     threads: int | None
     """with which the ceilings were measured"""
     bandwidths: tuple[Bandwidths, ...]
@@ -104,8 +111,8 @@ def task_of(target: Target, device: Hardware, baseline_us: dict[str, float]) -> 
     )
 
 
-def machine_of(hardware: Hardware) -> Machine:
-    """What may be said of a machine."""
+def machine_of(hardware: Hardware, language: str) -> Machine:
+    """What may be said of a machine to whoever writes in a language."""
     ceilings = hardware.ceilings
     return Machine(
         product=hardware.product,
@@ -115,11 +122,37 @@ def machine_of(hardware: Hardware) -> Machine:
         memory_gib=hardware.memory_bytes / (1 << 30),
         caches={name: size(count) for name, count in hardware.cache_bytes.items()},
         features=hardware.features,
-        toolchain=hardware.toolchain,
+        toolchain={**hardware.toolchain, **_compilers(language)},
+        datasheet=_datasheet(hardware),
         threads=ceilings.threads if ceilings else None,
         bandwidths=tuple(Bandwidths(size(b.footprint_bytes), b.gbps) for b in ceilings.bandwidths) if ceilings else (),
         peak_gflops=ceilings.peak_gflops if ceilings else {},
     )
+
+
+def _compilers(language: str) -> dict[str, str]:
+    """What compiles a GPU's languages, by version: other versions know other features."""
+    if language == "triton":
+        return {"triton": triton_version(), "torch": version("torch")}
+    return {"nvcc": toolkit().version} if language == "cuda" else {}
+
+
+def _datasheet(hardware: Hardware) -> dict[str, str]:
+    if hardware.device == "cpu":
+        return {}
+    try:
+        gpu = devices.of(hardware)
+    except UsageError:  # nothing is known of it, nor of one like it
+        return {}
+    limits = {
+        "L2": size(gpu.cache_bytes), "shared memory of a block": size(gpu.shared_per_block),
+        "registers of a multiprocessor": str(gpu.registers_per_multiprocessor),
+        "clock": f"{gpu.clock_mhz:.0f} MHz",
+    }  # fmt: skip
+    if hardware.ceilings is not None:
+        return limits
+    rates = {name: f"{peak:.4g} TFLOP/s" for name, peak in gpu.peak_tflops.items()}
+    return {**limits, "memory": f"{gpu.memory_gbps:.4g} GB/s", **rates}
 
 
 def size(count: int) -> str:

@@ -64,7 +64,7 @@ from kernelevolve.schema.target import (
     Workload,
     evaluate,
 )
-from kernelevolve.schema.triage import CompiledKernel, Instructions, Resources, TensorUse, Triage
+from kernelevolve.schema.triage import CompiledKernel, Instructions, KernelNeeds, Resources, TensorUse, Triage
 
 __all__ = [
     "DTYPE_BYTES",
@@ -116,6 +116,7 @@ __all__ = [
     "Input",
     "Instructions",
     "Job",
+    "KernelNeeds",
     "Lever",
     "LimitExceeded",
     "Limits",

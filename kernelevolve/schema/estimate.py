@@ -28,10 +28,18 @@ class Estimate(Record):
     estimated_us: float = Field(description="microseconds")
     low_us: float = Field(description="lower end of what the model holds possible, microseconds")
     high_us: float = Field(description="upper end, microseconds")
+    floor_us: float | None = Field(
+        None, description="what the compulsory bytes, or the operations, take at the device's peak, microseconds"
+    )
     bound: Bound
     parts: EstimateParts
     launches: int
     moved_bytes: int = Field(description="least traffic with the device's memory, by the tensors that launches get")
+
+    @property
+    def room(self) -> float:
+        """How many times the floor is estimated; 1 where there is no floor."""
+        return self.estimated_us / self.floor_us if self.floor_us else 1.0
 
 
 class NoEstimate(Record):

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 from kernelevolve.schema.diagnostic import Diagnostic
 from kernelevolve.schema.estimate import Estimate
 from kernelevolve.schema.record import Record
+from kernelevolve.schema.triage import KernelNeeds
 
 Verdict = Literal["faster", "same", "slower", "ambiguous"]
 Stage = Literal["parse", "build", "load", "check", "time"]
@@ -137,6 +138,7 @@ class Triaged(Record):
     estimated_us: float | None = Field(
         None, description="geometric mean of the estimates, microseconds; None unless every workload has one"
     )
+    kernels: tuple[KernelNeeds, ...] = Field((), description="what was compiled, each different code once")
     diagnostics: tuple[Diagnostic, ...] = ()
     triage: str = Field(description="digest of what triage found")
     code: str | None = Field(

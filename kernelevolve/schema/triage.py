@@ -1,5 +1,7 @@
 """What is found out about a candidate without the device that it is for."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from kernelevolve.schema.diagnostic import Diagnostic
@@ -59,6 +61,22 @@ class CompiledKernel(Record):
     tensors: tuple[TensorUse, ...] = Field((), description="empty where they aren't known")
     code: str = Field("", description="digest of the code, without the places in the source; empty where not known")
     diagnostics: tuple[Diagnostic, ...] = Field((), description="what exceeds the device")
+
+
+class KernelNeeds(Record):
+    """What one compiled kernel needs, on the workloads for which it is the same code."""
+
+    kernel: str
+    workloads: tuple[str, ...]
+    registers: int = Field(description="a thread")
+    spill_bytes: int = Field(description="stack a thread")
+    shared_bytes: int = Field(description="a block")
+    num_warps: int = Field(description="a block")
+    blocks_per_multiprocessor: int
+    occupancy: float = Field(description="resident warps over the most that the device holds, 0 to 1")
+    tensor_core: Literal["wgmma", "mma", "none"] = Field(
+        description="instructions for matrix products: of a warpgroup, of a warp (or a wave), or none"
+    )
 
 
 class Triage(Record):

@@ -119,7 +119,7 @@ def test_what_is_no_answer_says_why(answer, reason):
 @pytest.mark.parametrize(
     ("reply", "said_so"),
     [
-        (f"```cpp\n{SOURCE}", "never closed"),
+        (f"```cpp\n{SOURCE[: len(SOURCE) // 3]}", "never closed"),
         (fence(SOURCE) + fence(SOURCE.replace("2.0f", "3.0f")), "2 code blocks without a file name"),
         (fence("int a;\n") + fence("int b;\n"), "none of them could be the kernel"),
         (fence(SOURCE, "cpp file=main.cpp") + fence("int b;\n", "cpp file=main.cpp"), "two blocks say"),
@@ -127,6 +127,10 @@ def test_what_is_no_answer_says_why(answer, reason):
 )
 def test_an_answer_that_can_be_read_in_two_ways_is_refused(reply, said_so):
     assert said_so in trouble(read(reply))
+
+
+def test_a_last_block_that_is_never_closed_is_read_where_the_kernel_is_whole():
+    assert read(f"Idea: none\n```cpp\n{SOURCE}").files == {"main.cpp": SOURCE}
 
 
 def test_a_block_replaces_lines_of_the_parent():
