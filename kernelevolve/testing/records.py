@@ -22,6 +22,7 @@ from kernelevolve.schema import (
     Failed,
     Hardware,
     Input,
+    KernelNeeds,
     Lineage,
     Measurement,
     Output,
@@ -192,6 +193,15 @@ def an_estimate(estimated_us: float = 12.0, **changes: Any) -> Estimate:
     return Estimate(**{**fields, **changes})
 
 
+def some_needs(**changes: Any) -> KernelNeeds:
+    """A kernel without spills that fills half of a device."""
+    fields: dict[str, Any] = {
+        "kernel": "scale", "workloads": ("small",), "registers": 64, "spill_bytes": 0, "shared_bytes": 4096,
+        "num_warps": 4, "blocks_per_multiprocessor": 8, "occupancy": 0.5, "tensor_core": "none",
+    }  # fmt: skip
+    return KernelNeeds(**{**fields, **changes})
+
+
 def a_triaged(candidate: Candidate | None = None, estimated_us: float | None = 12.0, **changes: Any) -> Triaged:
     """A candidate against which nothing was found without its device; None for one that can't be estimated."""
     candidate = candidate or a_candidate()
@@ -200,6 +210,7 @@ def a_triaged(candidate: Candidate | None = None, estimated_us: float | None = 1
         "target": a_target().digest,
         "estimates": () if estimated_us is None else (an_estimate(estimated_us),),
         "estimated_us": estimated_us,
+        "kernels": (some_needs(),),
         "triage": digest_of("triage", candidate.digest),
         "code": digest_of("compiled", candidate.digest),
         "environment": an_environment(),
