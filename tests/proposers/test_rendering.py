@@ -30,7 +30,15 @@ from kernelevolve.schema import (
     Usage,
 )
 from kernelevolve.testing.landscape import a_brief, a_seed
-from kernelevolve.testing.records import a_candidate, a_failed, a_hardware, a_measurement, a_passed
+from kernelevolve.testing.records import (
+    a_candidate,
+    a_failed,
+    a_hardware,
+    a_measurement,
+    a_passed,
+    a_triaged,
+    an_estimate,
+)
 
 CEILINGS = Ceilings(
     bandwidths=(Bandwidth(footprint_bytes=32 << 10, gbps=210.0), Bandwidth(footprint_bytes=64 << 20, gbps=21.0)),
@@ -139,6 +147,17 @@ def test_a_parent_is_shown_with_source_values_measurements_and_findings():
         f"```cpp file=main.cpp\n{kernel(1)}```", "Tunables were at BLOCK = 16",
         "- n1024: 10 us against 15 us of eager, 1.500 times as fast (1.470 to 1.530, faster), 40 % of the roofline",
         "prepare once 7.5 us", "40% of the roofline (memory bound). Move fewer bytes.",
+    ):  # fmt: skip
+        assert said in prompt, said
+
+
+def test_a_parent_that_was_not_timed_is_shown_with_each_workloads_limits_and_what_was_compiled():
+    candidate = a_candidate()
+    triaged = a_triaged(candidate, estimates=(an_estimate(30.0, floor_us=10.0),), estimated_us=30.0)
+    prompt = ask(brief("rewrite", (Parent(candidate=candidate, evaluation=triaged),))).prompt
+    for said in (
+        "- n1024: about 30 us, where its bytes and operations need 10 us; alone, memory takes 27 us",
+        "compiled, `scale` (small): 64 registers and 0 bytes of stack a thread", "8 blocks a multiprocessor (50 % of",
     ):  # fmt: skip
         assert said in prompt, said
 
