@@ -1,6 +1,7 @@
 """The index of a shelf: what each document is about, in one line of a table."""
 
 import re
+from functools import cached_property
 
 from pydantic import Field
 
@@ -31,7 +32,7 @@ class IndexLine(Record):
     languages: tuple[str, ...]
     gives: str = Field(description="what a reader gets from it, in one sentence")
 
-    @property
+    @cached_property
     def terms(self) -> tuple[str, ...]:
         """The words that a search goes by."""
         tags = (*self.operations, *self.bottlenecks, *self.hardware, *self.languages)

@@ -2,12 +2,12 @@
 
 import json
 
-import httpx2
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageParam
 from openai.types.completion_usage import CompletionUsage
 
-from kernelevolve.llm.faults import MALFORMED, Fault, fault_of, of_event
+from kernelevolve.llm.faults import Fault, of_event
+from kernelevolve.llm.openai_client import OpenAIClient
 from kernelevolve.llm.wire import Hearing, Options, Question, Stop, is_stream
 from kernelevolve.schema import ModelRequest
 
@@ -15,7 +15,7 @@ _STOPS: dict[str, Stop] = {"length": "length", "content_filter": "refusal"}
 """Finish reasons that aren't simply the end."""
 
 
-class OpenAIChat:
+class OpenAIChat(OpenAIClient):
     """Chat completions of one service.
 
     The limit of output tokens has two names: `max_completion_tokens` with the vendor, `max_tokens` with most
@@ -24,10 +24,8 @@ class OpenAIChat:
     """
 
     def __init__(self, client: openai.AsyncOpenAI, secrets: tuple[str, ...], *, vendor: bool) -> None:
-        self._client = client
+        super().__init__(client, secrets)
         self._limits = ("max_completion_tokens", "max_tokens") if vendor else ("max_tokens", "max_completion_tokens")
-        self.address = str(client.base_url)
-        self.secrets = secrets
 
     def options(self, request: ModelRequest, without: frozenset[str]) -> Options:
         """Temperature, the limit of output tokens, the wish for a count of tokens, the system message."""
@@ -40,27 +38,6 @@ class OpenAIChat:
         if limit:
             found[limit] = request.max_output_tokens
         return {name: value for name, value in found.items() if value is not None and name not in without}
-
-    async def ask(self, question: Question, hearing: Hearing) -> None:
-        """Put the question once, and note what comes in. Raises `Fault`."""
-        try:
-            if question.stream:
-                await self._streamed(question, hearing)
-            else:
-                await self._whole(question, hearing)
-        except (openai.OpenAIError, httpx2.HTTPError, *MALFORMED) as error:
-            raise fault_of(error) from None  # the SDK's own carries the request, and with it the key
-
-    async def greet(self, timeout: httpx2.Timeout) -> None:
-        """Ask for the list of models, which costs nothing. Raises `Fault`."""
-        try:
-            await self._client.models.list(timeout=timeout)
-        except (openai.OpenAIError, httpx2.HTTPError, *MALFORMED) as error:
-            raise fault_of(error) from None
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._client.close()
 
     async def _streamed(self, question: Question, hearing: Hearing) -> None:
         stream = await self._client.chat.completions.create(

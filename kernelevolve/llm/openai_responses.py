@@ -2,22 +2,16 @@
 
 import json
 
-import httpx2
-import openai
 from openai.types.responses import Response, ResponseStreamEvent
 
-from kernelevolve.llm.faults import MALFORMED, Fault, fault_of, of_event
+from kernelevolve.llm.faults import Fault, of_event
+from kernelevolve.llm.openai_client import OpenAIClient
 from kernelevolve.llm.wire import Hearing, Options, Question, Stop, is_stream
 from kernelevolve.schema import ModelRequest
 
 
-class OpenAIResponses:
+class OpenAIResponses(OpenAIClient):
     """Responses of one service; nothing is kept there (`store` is false)."""
-
-    def __init__(self, client: openai.AsyncOpenAI, secrets: tuple[str, ...]) -> None:
-        self._client = client
-        self.address = str(client.base_url)
-        self.secrets = secrets
 
     def options(self, request: ModelRequest, without: frozenset[str]) -> Options:
         """Temperature, the limit of output tokens, the system message, the wish not to be kept."""
@@ -28,27 +22,6 @@ class OpenAIResponses:
             "store": False,
         }
         return {name: value for name, value in found.items() if value is not None and name not in without}
-
-    async def ask(self, question: Question, hearing: Hearing) -> None:
-        """Put the question once, and note what comes in. Raises `Fault`."""
-        try:
-            if question.stream:
-                await self._streamed(question, hearing)
-            else:
-                await self._whole(question, hearing)
-        except (openai.OpenAIError, httpx2.HTTPError, *MALFORMED) as error:
-            raise fault_of(error) from None  # the SDK's own carries the request, and with it the key
-
-    async def greet(self, timeout: httpx2.Timeout) -> None:
-        """Ask for the list of models, which costs nothing. Raises `Fault`."""
-        try:
-            await self._client.models.list(timeout=timeout)
-        except (openai.OpenAIError, httpx2.HTTPError, *MALFORMED) as error:
-            raise fault_of(error) from None
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._client.close()
 
     async def _streamed(self, question: Question, hearing: Hearing) -> None:
         stream = await self._client.responses.create(
