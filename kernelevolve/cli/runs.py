@@ -96,6 +96,15 @@ def report(
     output.text(str(paths.markdown))
 
 
+@app.command("transcript")
+def transcript_of(run: Name, folder: RunsDir = None, file: SettingsFile = None) -> None:
+    """Print every question that was put to a model or an agent, every answer, and how each step ended (Markdown)."""
+    from kernelevolve.cli.transcript import transcript
+
+    with _open(settings.load(file, runs=folder)) as store:
+        output.verbatim("\n".join(transcript(store.run(run), store.asks(run))))
+
+
 @dataclass(frozen=True)
 class Finished:
     """A run with what is said of it at its end."""

@@ -52,6 +52,11 @@ def test_briefs_are_answered_on_the_command_line_until_the_budget_is_spent(setti
     assert [step.proposal.idea for step in steps[1:]] == ["another loop."] * 2
     assert main(["agent", "next", run]) == 4
     assert "has ended" in capfd.readouterr().err
+    assert main(["runs", "transcript", run]) == 0
+    told = capfd.readouterr().out
+    assert told.index("# The task: tiny") < told.index(kernel(SCALE)) < told.index("## Question 2.0 to agent")
+    assert told.count("You write fast kernels.") == 1, "the system text is the same for all"
+    assert "### Step 2, draft: agent#2\n\npassed, 2.5" in told
 
 
 def test_an_answer_that_is_given_while_no_search_is_running_is_taken_up_by_the_next(settings, tmp_path, capfd):

@@ -62,8 +62,8 @@ def test_a_right_kernel_passes_in_the_judges_memory_with_the_devices_state(evalu
 
 
 def test_the_same_kernel_as_baseline_and_candidate_is_about_as_fast(evaluate: Evaluate) -> None:
-    """The plain kernel is bandwidth bound, as is the eager baseline."""
-    passed = evaluate(a_module(), timing=TimingPlan(max_pairs=40, seconds=10.0))
+    """Where memory bounds both: on smaller inputs the cost of a launch decides, and Triton's is higher than torch's."""
+    passed = evaluate(a_module(), scale=16 * SCALE, timing=TimingPlan(max_pairs=40, seconds=10.0))
     assert isinstance(passed, Passed), passed
     assert all(0.5 < m.speedup < 2.0 for m in passed.measurements)
 
