@@ -58,6 +58,9 @@ PROBED = 0.25
 """Share of the pairs of turns before which the candidate takes one whose inputs are touched before every call, with new
 values or with the same; before the second pair with new ones, before the third with the same."""
 
+PROBE_SHARE = 2
+"""One in so many of a turn's batches are made in such a turn: what it looks for is no small difference."""
+
 RECURRING = 1.5
 """Times as long as on touched inputs of the same values that calls on new ones may take."""
 
@@ -274,11 +277,12 @@ class _Turns:
         inputs, side = self._inputs, self._candidate
         if inputs is None or not inputs.touch(0, same=same):
             return
-        side.touch = partial(inputs.touch, same=same)
+        side.touch, repeats = partial(inputs.touch, same=same), side.repeats
+        side.repeats = -(-repeats // PROBE_SHARE)
         try:
             side.turn(self._rng.getrandbits(32))
         finally:
-            side.touch = None
+            side.touch, side.repeats = None, repeats
             inputs.restore()
         took, _, _ = side.turns.pop(), side.singles.pop(), side.batches.pop()
         if took > 0:
