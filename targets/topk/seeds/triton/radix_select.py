@@ -104,7 +104,7 @@ def gather(x, scratch, winners, n, k, row_size, BITS: tl.constexpr, INF: tl.cons
 def bitonic_sort(x, LOG: tl.constexpr):
     """The 2**LOG elements of x, rising.
 
-    Partners are fetched with a gather, in a loop: an unrolled sort of 4096 takes a minute to compile.
+    Partners are fetched with a gather, in a loop: an unrolled sort takes seconds to minutes to compile.
     """
     lanes = tl.arange(0, 1 << LOG)
     for stage in range(1, LOG + 1):
