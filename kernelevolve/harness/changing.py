@@ -1,14 +1,17 @@
 """The inputs of one workload while a candidate is timed: they change where they lie."""
 
+from contextlib import AbstractContextManager
+
 from kernelevolve.harness.bench import Bench
+from kernelevolve.harness.pressure import Pressure
 from kernelevolve.harness.runner import Runner
 
 
 class Changing:
     """Changes inputs for the candidate's runner and the baselines' alike."""
 
-    def __init__(self, bench: Bench, runner: Runner, workload: int) -> None:
-        self._bench, self._runner, self._workload = bench, runner, workload
+    def __init__(self, bench: Bench, runner: Runner, workload: int, pressure: Pressure) -> None:
+        self._bench, self._runner, self._workload, self._pressure = bench, runner, workload, pressure
         self._constants_due = bench.access.memory == "shared"
         """once: every truth has to be worked out again"""
 
@@ -24,6 +27,10 @@ class Changing:
         self._bench.arena.change(self._workload, slot)
         for holder in (self._runner, self._bench.baselines):
             holder.refresh(self._workload, slot)
+
+    def pressure(self) -> AbstractContextManager[None]:
+        """Other processes that want the cores."""
+        return self._pressure.on()
 
     def touch(self, slot: int, *, same: bool) -> bool:
         """Write single elements of one slot for now: others' values, or their own."""

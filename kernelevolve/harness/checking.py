@@ -1,12 +1,10 @@
 """The check stage: is a loaded candidate right, again and again, and is it a kernel of its own?"""
 
 import re
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 from kernelevolve.harness.bench import Bench
+from kernelevolve.harness.pressure import Pressure
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.languages import Language
 from kernelevolve.schema import Cheat, Diagnostic, Workload
@@ -17,8 +15,6 @@ MOST_DIFFERENCES = 6
 AGAIN = 3
 """Calls of every timed workload while something else keeps all cores busy: a race that usually passes shows then."""
 
-BUSY_S = 60
-
 _OURS = re.compile(
     r"(ld-linux|libc|libm|libmvec|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libgomp|libtvm_ffi|kernel|runner|libatomic"
     r"|libquadmath)[-.\d\w]*$"
@@ -27,11 +23,11 @@ _OURS = re.compile(
 
 
 def check(
-    bench: Bench, runner: Runner, timed: tuple[Workload, ...], language: Language, *, cores: int, launcher: Path
+    bench: Bench, runner: Runner, timed: tuple[Workload, ...], language: Language, pressure: Pressure
 ) -> dict[str, float]:
     """Compare answers on every workload; microseconds of `prepare` by workload. Raises `RunnerFailed`."""
     prepared = _answers(bench, runner, compiles_late=language.runner == "python")
-    with _busy(cores, launcher):
+    with pressure.on():
         for workload in timed:
             _again(bench, runner, bench.index(workload.name))
     if language.runner == "native":
@@ -69,20 +65,6 @@ def _again(bench: Bench, runner: Runner, number: int) -> None:
         runner.outputs.poison(number, slot)
         runner.call(number, [slot])
         bench.verify(runner, number, slot)
-
-
-@contextmanager
-def _busy(cores: int, launcher: Path) -> Iterator[None]:
-    """Keep this many cores busy, for so many seconds at most; the launcher sees to it that they end with the judge."""
-    command = [str(launcher), "--cpu", str(BUSY_S), "--", "/bin/sh", "-c", "while :; do :; done"]
-    idlers = [subprocess.Popen(command) for _ in range(cores)]
-    try:
-        yield
-    finally:
-        for idler in idlers:
-            idler.kill()
-        for idler in idlers:
-            idler.wait()
 
 
 def _own_code(runner: Runner) -> None:

@@ -20,6 +20,7 @@ from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
 from kernelevolve.harness.machine_code import code_digest
 from kernelevolve.harness.plausible import above_the_floor, batches_agree
+from kernelevolve.harness.pressure import Pressure
 from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import MODULE_RUNNER, Program, candidate_program, module_program
 from kernelevolve.harness.roofline import profile, roofline_us
@@ -172,21 +173,22 @@ class _Case:
     ) -> tuple[list[Measurement], list[Diagnostic]]:
         judge = self._judge
         quiet = self._quiet(bench, timed)
-        with Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner:
+        with (
+            Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner,
+            Pressure(self._job.threads, judge.sandbox.launcher) as pressure,
+        ):
             with judge.machine.shared():
                 with self._at("load"):
                     runner.load(LOAD_S[built.language.runner])
                 with self._at("check"):
-                    prepared = check(
-                        bench, runner, timed, built.language, cores=self._job.threads,
-                        launcher=judge.sandbox.launcher,
-                    )  # fmt: skip
+                    prepared = check(bench, runner, timed, built.language, pressure)
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
             with judge.machine.alone(), self._at("time"), self._device.watched(profiles):
                 for workload in timed:
-                    measurements += self._time(bench, runner, workload, prepared.get(workload.name), profiles)
+                    prepare_us = prepared.get(workload.name)
+                    measurements += self._time(bench, runner, workload, prepare_us, profiles, pressure=pressure)
         self._device.undisturbed(measurements, quiet)
         return measurements, [*profiles, *self._counters(bench, built, measurements)]
 
@@ -242,7 +244,14 @@ class _Case:
             )  # fmt: skip
 
     def _time(
-        self, bench: Bench, runner: Runner, workload: Workload, prepare_us: float | None, notes: list[Diagnostic]
+        self,
+        bench: Bench,
+        runner: Runner,
+        workload: Workload,
+        prepare_us: float | None,
+        notes: list[Diagnostic],
+        *,
+        pressure: Pressure,
     ) -> list[Measurement]:
         job = self._job
         number = bench.index(workload.name)
@@ -259,7 +268,7 @@ class _Case:
             try:
                 # The candidate may be slow on purpose where nothing is asked of it: the baselines' runner is ours.
                 round_trip_us = min(runner.round_trip(number), theirs.runner.round_trip(number))
-                timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number))
+                timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number, pressure))
                 batches_agree(mine, timing, round_trip_us, workload.device)
                 if self._device.has_graphs and launch_bound(timing):
                     notes.append(replayed(mine, theirs, job.timing, rng, name))

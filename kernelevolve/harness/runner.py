@@ -324,6 +324,11 @@ class Runner:
         """Hold the process still, so that its idle threads don't spin on cores that another one needs."""
         self._signal(signal.SIGSTOP)
 
+    def hold(self) -> None:
+        """The same while its outputs are looked at; one that works on copies has to bring them itself."""
+        if not self._copies:
+            self.stop()
+
     def resume(self) -> None:
         """Let it go on."""
         self._signal(signal.SIGCONT)

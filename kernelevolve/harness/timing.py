@@ -10,6 +10,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -40,6 +41,9 @@ class Inputs(Protocol):
 
     def change(self, slot: int) -> None:
         """Change a part of one slot, and the truth with it."""
+
+    def pressure(self) -> AbstractContextManager[None]:
+        """While this holds, other processes want the cores."""
 
     def touch(self, slot: int, *, same: bool) -> bool:
         """Write single elements of one slot for now: other values, or the `same` ones.
@@ -146,14 +150,33 @@ class Side:
             many.append(self.call(order[: self.batch]))
             one.append(self.call(order[-1:]))
             looked_at = many[-1] <= min(many) if self.touch is None else len(many) == when
-            if self.verify is not None and looked_at:
-                self.verify(self.runner, _UNGUESSED.choice([s for s in order[: self.batch] if s != order[-1]]))
+            if looked_at:
+                self._look(_UNGUESSED.choice([s for s in order[: self.batch] if s != order[-1]]))
         self.turns.append((min(many) - min(one)) / (self.batch - 1))
         self.singles.append(min(one))
         self.batches.append(min(many))
-        if self.verify is not None and self.touch is None:
-            self.verify(self.runner, order[-1])
+        if self.touch is None:
+            self._look(order[-1])
         self.runner.stop()
+
+    def look_again(self, slot: int, inputs: Inputs) -> None:
+        """Change a slot's inputs where they lie, and verify the answer to a call that has to share its cores.
+
+        Work that is left to a thread when `run` returns is not done then.
+        """
+        inputs.change(slot)
+        self.runner.resume()
+        with inputs.pressure():
+            self.call([slot])
+            self._look(slot)
+        self.runner.stop()
+
+    def _look(self, slot: int) -> None:
+        """Verify a slot as the last batch has left it: the process is held still meanwhile."""
+        if self.verify is not None:
+            self.runner.hold()
+            self.verify(self.runner, slot)
+            self.runner.resume()
 
 
 @dataclass(frozen=True)
@@ -264,7 +287,7 @@ class _Turns:
     def _pair(self) -> None:
         number = len(self._candidate.turns)
         if self._inputs is not None and (number == 1 or self._rng.random() < CHANGED):
-            _look_again(self._candidate, self._inputs, self._rng.randrange(self._candidate.slots))
+            self._candidate.look_again(self._rng.randrange(self._candidate.slots), self._inputs)
         if number in (1, 2) or self._rng.random() < PROBED:
             self._probe(same=number == 2 if number in (1, 2) else self._rng.random() < 0.5)
         sides = (self._candidate, self._baseline)
@@ -287,15 +310,6 @@ class _Turns:
         took, _, _ = side.turns.pop(), side.singles.pop(), side.batches.pop()
         if took > 0:
             self._probes[same].append(took)
-
-
-def _look_again(side: Side, inputs: Inputs, slot: int) -> None:
-    inputs.change(slot)
-    side.runner.resume()
-    side.call([slot])
-    if side.verify is not None:
-        side.verify(side.runner, slot)
-    side.runner.stop()
 
 
 def settled(timing: Timing, plan: TimingPlan, *, late: bool = False) -> bool:

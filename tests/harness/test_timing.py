@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import pytest
@@ -120,6 +121,9 @@ class ReplayedRunner:
         return "w"
 
     def stop(self) -> None:
+        self.running = False
+
+    def hold(self) -> None:
         self.running = False
 
     def resume(self) -> None:
@@ -286,6 +290,9 @@ class WatchedInputs:
 
     def change(self, _slot: int) -> None:
         pass
+
+    def pressure(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def touch(self, _slot: int, *, same: bool) -> bool:
         self.new, self.written = not same, True
