@@ -134,7 +134,11 @@ class Briefing:
     def brief(self, number: int, plan: Plan) -> Brief:
         """The brief of step `number`. Raises `UsageError` where the knowledge can't be read."""
         spec, parents = self._spec, plan.parents
-        bottleneck = bottleneck_of(parents[0].evaluation) if parents else None
+        bottleneck = bottleneck_of(parents[0].evaluation) if parents and spec.diagnostics else None
+        history = self._history(plan)
+        if not spec.diagnostics:
+            parents = tuple(Parent(candidate=p.candidate, evaluation=_ending(p.evaluation)) for p in parents)
+            history = tuple(attempt.model_copy(update={"finding": ""}) for attempt in history)
         return Brief(
             step=number,
             target=spec.target,
@@ -145,7 +149,7 @@ class Briefing:
             seeds=self._seeds,
             memory=plan.memory,
             bottleneck=bottleneck,
-            history=self._history(plan),
+            history=history,
             documents=self._documents(number, plan, bottleneck),
             baseline_us=self._baseline_us,
         )
@@ -204,6 +208,13 @@ class Briefing:
             skills=skills,
         )
         return self._library.retrieve(query)
+
+
+def _ending(evaluation: Evaluation) -> Evaluation:
+    """How it ended, without what was found."""
+    if isinstance(evaluation, Triaged):
+        return evaluation.model_copy(update={"diagnostics": (), "estimates": (), "kernels": ()})
+    return evaluation.model_copy(update={"diagnostics": ()})
 
 
 def _tells_something(proposal: Proposal, evaluation: Evaluation) -> bool:

@@ -41,6 +41,7 @@ def commission(settings: Settings, target_name: str, executor: str) -> RunSpec:
         models=models(settings),
         lanes=settings.lanes,
         knowledge=settings.knowledge,
+        diagnostics=settings.diagnostics,
         skills=settings.skills,
         tuning=settings.tuning,
         workers=settings.workers_on(hardware.detect() if executor == TRIAGE else machine),

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     )
     stall: int | None = Field(None, ge=1, description="evaluations without a new best after which the search may end")
     knowledge: bool = Field(True, description="switch for documents in briefs")
+    diagnostics: bool = Field(True, description="switch for what the judge found, in briefs")
     skills: float = Field(0.5, ge=0, le=1, description="share of briefs that may carry what earlier runs learned")
     tuning: float | None = Field(
         None, ge=0, le=1, description="share of briefs that the tuner answers beside a model; None: the proposer's own"

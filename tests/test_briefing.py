@@ -56,8 +56,12 @@ class Story:
 
 @pytest.fixture
 def family():
+    return a_family()
+
+
+def a_family(**spec):
     """0 is the root; 1 and 2 are made of it; 3, 4 and 5 of 1."""
-    story = Story()
+    story = Story(**spec)
     story.step(0, speedup=1.0)
     story.step(1, 0, speedup=1.5)
     story.step(2, 0)
@@ -264,6 +268,15 @@ def documents(library, number=0, bound="memory", **spec):
 def test_documents_answer_the_bottleneck_after_the_contract_and_the_language(library):
     assert documents(library, skills=0.0)[:3] == ["languages/cpp.md", "constraints/contract.md", "guidance/memory.md"]
     assert documents(library, bound="compute", skills=0.0)[2] == "guidance/compute.md"
+
+
+def test_a_run_without_diagnostics_tells_how_it_ended_and_nothing_of_why():
+    family = a_family(diagnostics=False)
+    brief = family.briefing.brief(7, Plan("rewrite", (family.parents[1],), "siblings"))
+    assert brief.bottleneck is None
+    assert [p.evaluation.diagnostics for p in brief.parents] == [()]
+    assert {attempt.finding for attempt in brief.history} == {""}
+    assert {"passed", "failed"} <= {attempt.outcome for attempt in brief.history}
 
 
 def test_a_run_without_knowledge_has_no_documents(library):

@@ -52,6 +52,10 @@ Stall = Annotated[int | None, Option("--stall", help="End early: so many evaluat
 Knowledge = Annotated[
     bool | None, Option("--knowledge/--no-knowledge", help="Whether briefs carry documents (default: they do).")
 ]
+Diagnostics = Annotated[
+    bool | None,
+    Option("--diagnostics/--no-diagnostics", help="Whether briefs tell what the judge found (default: yes)."),
+]
 Skills = Annotated[
     float | None, Option("--skills", help="Share of briefs that may carry what earlier runs learned (0 to 1).")
 ]

@@ -10,6 +10,7 @@ from kernelevolve.cli.ending import REPLAYED, Ending, certified, search_document
 from kernelevolve.cli.options import (
     AsJson,
     DeviceSeconds,
+    Diagnostics,
     DryRun,
     Evals,
     HardwareKey,
@@ -72,7 +73,8 @@ def search(
     hardware: HardwareKey = None, language: Language = None, proposer: Proposer = None, policy: Policy = None,
     model: Model = None, models_file: ModelsFile = None, lanes: Lanes = None, usd: Usd = None, tokens: Tokens = None,
     device_seconds: DeviceSeconds = None, target_speedup: TargetSpeedup = None, target_roofline: TargetRoofline = None,
-    stall: Stall = None, knowledge: Knowledge = None, skills: Skills = None, tuning: Tuning = None,
+    stall: Stall = None, knowledge: Knowledge = None, diagnostics: Diagnostics = None, skills: Skills = None,
+    tuning: Tuning = None,
     registry: RegistryDir = None, runs: RunsDir = None, targets: TargetsDir = None, prompts: PromptsDir = None,
     require_sandbox: RequireSandbox = None, file: SettingsFile = None, triage: Triage = False, resume: Resume = None,
     record: RecordTo = None, replay: ReplayFrom = None, dry_run: DryRun = False, as_json: AsJson = False,
@@ -82,7 +84,8 @@ def search(
         file, evals=evals, minutes=minutes, seed=seed, workers=workers, threads=threads, hardware=hardware,
         language=language, proposer=proposer, policy=policy, model=model or None, models_file=models_file,
         lanes=lanes, usd=usd, tokens=tokens, device_seconds=device_seconds, target_speedup=target_speedup,
-        target_roofline=target_roofline, stall=stall, knowledge=knowledge, skills=skills, tuning=tuning,
+        target_roofline=target_roofline, stall=stall, knowledge=knowledge, diagnostics=diagnostics,
+        skills=skills, tuning=tuning,
         registry=registry, runs=runs, targets=targets, prompts=prompts, require_sandbox=require_sandbox,
     )  # fmt: skip
     wanted = Wanted(target, resume, replay, triage)

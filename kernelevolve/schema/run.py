@@ -48,6 +48,9 @@ class RunSpec(Record):
     models: tuple[ModelInfo, ...] = Field((), description="who is asked; empty for a proposer that asks nobody")
     lanes: int = Field(1, ge=1, description="questions to models under way at once")
     knowledge: bool = Field(True, description="whether briefs carry retrieved documents")
+    diagnostics: bool = Field(
+        True, description="whether briefs tell what was found and what bounds a parent, or no more than its times"
+    )
     skills: float = Field(0.5, ge=0, le=1, description="share of briefs that may carry what earlier runs learned")
     tuning: float | None = Field(
         None, ge=0, le=1, description="share of briefs that the tuner answers beside a model; None: the proposer's own"
