@@ -137,7 +137,8 @@ class Arena:
             here, there = (self._draws.integers(rows.shape[1], size=len(rows)) for _ in range(2))
             self._undo.append((rows, every, here, rows[every, here]))
             rows[every, here] = rows[every, here if same else there]
-        self._touched.add((workload, slot))
+        if not same:
+            self._touched.add((workload, slot))
         return bool(tensors)
 
     def restore(self) -> None:
