@@ -82,7 +82,7 @@ class Course:
         self._briefs: dict[int, Brief] = {}
         """of steps without a proposal"""
         self._proposals: dict[int, Proposal] = {}
-        """of steps with open work"""
+        """by step, without what makes them large: any candidate may be looked at again"""
         self._kept: dict[int, Step] = {}
         """while the course is restored: the stored steps"""
         self._unread: Counter[int] = Counter()
@@ -132,6 +132,7 @@ class Course:
         steps = self._store.run(self._run).steps
         asks = {ask.number: ask for ask in self._store.asks(self._run)}
         self._kept = {step.number: step for step in steps}
+        self._proposals = {step.number: _small(step.proposal) for step in steps}
         self._unread.update({number: len(ask.exchanges) for number, ask in asks.items()})
         for step in steps:
             if step.number not in asks:  # of a run from before briefs were kept
@@ -183,7 +184,7 @@ class Course:
 
     def _propose(self, number: int, proposal: Proposal) -> None:
         self._briefs.pop(number, None)
-        self._proposals[number] = proposal
+        self._proposals[number] = _small(proposal)
         self._minds.briefing.propose(number, proposal)
 
     def _open(self, work: Work) -> None:
@@ -200,13 +201,10 @@ class Course:
         self._standing.count(evaluation)
         outcome = None if candidate is None else Parent(candidate=candidate, evaluation=evaluation)
         self._minds.policy.tell(number, outcome)
-        self._minds.briefing.tell(number, self._proposal(number), outcome, evaluation)
+        self._minds.briefing.tell(number, self._proposals[number], outcome, evaluation)
         if outcome is not None:
             self._minds.proposer.tell(outcome)
             self._look_at(number, outcome)
-        open_ = any((number, purpose) in self._work for purpose in ("search", "confirm"))
-        if not open_ and number != self._standing.best_number:  # the best may be looked at once more
-            self._proposals.pop(number, None)
 
     def _look_at(self, number: int, outcome: Parent) -> None:
         candidate, evaluation = outcome.candidate, outcome.evaluation
@@ -219,9 +217,6 @@ class Course:
         if doubtful is not None and (doubtful[0], "confirm") not in self._work:
             self._standing.looking()
             self._open(Work(*doubtful, "confirm"))
-
-    def _proposal(self, number: int) -> Proposal:
-        return self._proposals[number] if number in self._proposals else self._kept[number].proposal
 
     # --- living through it again ---
 
@@ -270,6 +265,10 @@ class Course:
                 f"step {number} of {self._run} was asked for, and today's proposer has nothing to say to it",
                 remedy="resume the run with the version of kernelevolve that began it",
             )
+
+
+def _small(proposal: Proposal) -> Proposal:
+    return proposal.model_copy(update={"files": {}, "answer": ""})
 
 
 def _digests(parents: Iterable[Parent]) -> list[str]:

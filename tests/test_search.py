@@ -215,6 +215,31 @@ def test_a_time_that_was_lost_in_noise_is_measured_again(tmp_path, cache_dir, ti
     assert result.failed == 1
 
 
+def test_a_rival_that_became_the_best_may_be_looked_at_again(tmp_path, cache_dir, wide, monkeypatch):
+    """Its step had ended long before, with the best of that day still ahead of it."""
+    told = {
+        0: [(1.0, 1.0, 2.0), (1.0, 1.0, 1.05)],  # wide, until it is looked at again beside a rival
+        1: [(1.4, 1.3, 1.6)],  # such a rival: it takes the place, with a wide interval of its own
+        2: [(1.7, 1.5, 1.9)],  # its rival in turn, so that it is looked at again
+    }
+    seen = {}
+
+    def measured(job):
+        step = seen.setdefault(job.candidate.digest, len(seen))
+        if job.purpose != "confirm" or step not in told:
+            return a_passed(job.candidate, 3.0 if step in told else 0.5, purpose=job.purpose, target=job.target.digest)
+        speedup, low, high = told[step].pop(0) if len(told[step]) > 1 else told[step][0]
+        found = a_measurement(speedup, low=low, high=high)
+        return a_passed(job.candidate, purpose="confirm", target=job.target.digest, measurements=(found,))
+
+    jobs = landscape(monkeypatch, measured)
+    result, _ = search(some_settings(tmp_path, cache_dir, wide, evals=5))
+    again = [seen[job.candidate.digest] for job in jobs if job.purpose == "confirm"]
+    assert again.count(0) == 2
+    assert again.count(1) > 1, "it was looked at again"
+    assert result.evaluated == 5
+
+
 def test_confirmations_are_the_surer_the_more_candidates_there_may_be(tmp_path, cache_dir, wide, monkeypatch):
     sure = []
     for evals in (5, 50):
