@@ -15,8 +15,13 @@ class Pressure:
 
     def __init__(self, cores: int, launcher: Path) -> None:
         """`launcher` sees to it that they end with the judge."""
-        command = [str(launcher), "--cpu", str(SECONDS), "--", "/bin/sh", "-c", "while :; do :; done"]
-        self._idlers = [subprocess.Popen(command) for _ in range(cores)]
+        command = [str(launcher), "--cpu", str(SECONDS), "--", "/bin/sh", "-c", "echo; while :; do :; done"]
+        self._idlers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(cores)]
+        for idler in self._idlers:
+            # One that is stopped before the launcher has done its work would outlive a judge that is killed.
+            assert idler.stdout is not None
+            idler.stdout.read(1)
+            idler.stdout.close()
         self._signal(signal.SIGSTOP)
 
     @contextmanager
