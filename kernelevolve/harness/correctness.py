@@ -1,5 +1,7 @@
 """Is an answer right? And where it isn't: where, by how much, in which pattern."""
 
+import random
+
 import torch
 
 from kernelevolve.harness.blocks import POISON
@@ -19,10 +21,39 @@ _ADVICE: dict[Pattern, str] = {
     "scattered": "errors without a visible order: a race, a tie, or too little precision in the sum",
 }
 
+SAMPLE = 1 << 15
+"""Elements of an output that are compared where a sample will do."""
+
 _ROUNDING = 4.0
 """Times the allowed error that a sum in an unlucky order may reach."""
 
 _PRECISION = "sum in float32 with several partial sums, and round to the element type only at the end"
+
+
+def sampled(
+    target: Target, inputs: Tensors, outputs: Tensors, truths: tuple[Truth, ...], rng: random.Random
+) -> tuple[Tensors, Tensors, tuple[Truth, ...]] | None:
+    """A random run of rows (indices of the first axis) of all of it, `SAMPLE` elements or so.
+
+    None where that is no less than everything, or where outputs have no rows in common. Whoever leaves out enough to be
+    faster leaves out rows that are looked at sooner or later, and can't know which.
+    """
+    rows = {output.shape[0] if output.ndim else 0 for output in outputs.values()}
+    largest = max(output.numel() for output in outputs.values())
+    if len(rows) != 1 or largest <= SAMPLE or (count := rows.pop()) < 2:
+        return None
+    some = max(1, count * SAMPLE // largest)
+    start = rng.randrange(count - some + 1)
+
+    def cut(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[start : start + some] if tensor.ndim and tensor.shape[0] == count else tensor
+
+    sources = {o.rule.source for o in target.outputs if isinstance(o.rule, IndexRule)}
+    return (
+        {name: cut(tensor) if name in sources else tensor for name, tensor in inputs.items()},
+        {name: cut(tensor) for name, tensor in outputs.items()},
+        tuple(Truth(cut(t.expected), None if t.allowed is None else cut(t.allowed)) for t in truths),
+    )
 
 
 def compare(

@@ -299,7 +299,10 @@ class _Case:
         )
 
     def _verifier(self, bench: Bench, number: int) -> Verify:
-        return lambda runner, slot: bench.verify(runner, number, slot)
+        def verify(runner: Runner, slot: int, /, *, whole: bool) -> None:
+            bench.verify(runner, number, slot, whole=whole)
+
+        return verify
 
     @contextmanager
     def _at(self, stage: Stage) -> Iterator[None]:

@@ -32,8 +32,13 @@ MOST_EXTRA = 12
 
 _UNGUESSED = random.SystemRandom()
 
-Verify = Callable[[Runner, int], None]
-"""Compares the outputs of one slot; raises `RunnerFailed` where they are wrong."""
+
+class Verify(Protocol):
+    """Compares the outputs of one slot, or a random part of them; raises `RunnerFailed` where they are wrong."""
+
+    def __call__(self, runner: Runner, slot: int, /, *, whole: bool) -> None:
+        """Look at it now."""
+
 
 
 class Inputs(Protocol):
@@ -168,14 +173,14 @@ class Side:
         self.runner.resume()
         with inputs.pressure():
             self.call([slot])
-            self._look(slot)
+            self._look(slot, whole=True)
         self.runner.stop()
 
-    def _look(self, slot: int) -> None:
+    def _look(self, slot: int, *, whole: bool = False) -> None:
         """Verify a slot as the last batch has left it: the process is held still meanwhile."""
         if self.verify is not None:
             self.runner.hold()
-            self.verify(self.runner, slot)
+            self.verify(self.runner, slot, whole=whole)
             self.runner.resume()
 
 

@@ -1,13 +1,14 @@
 """Right answers pass, wrong ones are found and described the way a kernel's author would describe them."""
 
 import math
+import random
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelevolve.harness.correctness import classify, compare, wrong_errors, wrong_indices
+from kernelevolve.harness.correctness import SAMPLE, classify, compare, sampled, wrong_errors, wrong_indices
 from kernelevolve.harness.oracle import Truth, allowed_error
 from kernelevolve.schema import (
     Baseline,
@@ -337,3 +338,41 @@ def test_one_wrong_row_of_a_vector_is_no_row() -> None:
     actual = expected.clone()
     actual[3] += 1
     assert classify(actual != expected, actual, expected) == "scattered"
+
+
+def a_selection(rows: int, n: int, k: int) -> tuple[Target, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A target that selects, with its input and its right outputs."""
+    tensor = a_target(ExactRule())
+    values = tensor.outputs[0].model_copy(update={"name": "values"})
+    indices = values.model_copy(update={"name": "indices", "rule": IndexRule(source="x", values="values")})
+    x = torch.rand(rows, n, generator=torch.Generator().manual_seed(1))
+    return (
+        tensor.model_copy(update={"outputs": (values, indices)}),
+        {"x": x},
+        dict(zip(("values", "indices"), torch.topk(x, k), strict=True)),
+    )
+
+
+def test_a_sample_is_a_run_of_rows_of_everything_and_finds_what_is_left_out_often() -> None:
+    target, inputs, right = a_selection(512, 400, 256)
+    truths = tuple(Truth(tensor.clone(), None) for tensor in right.values())
+    workload, rng = Workload(name="w", role="check", device="cpu", axes={}), random.Random(2)
+    for _ in range(20):
+        part = sampled(target, inputs, right, truths, rng)
+        assert part is not None
+        assert {len(t) for t in (*part[0].values(), *part[1].values(), *(truth.expected for truth in part[2]))} == {
+            SAMPLE // 256
+        }
+        assert compare(target, workload, *part) == ()
+    right["values"][256:] = 0.0  # half of the work is left out
+    found = [bool(compare(target, workload, *sampled(target, inputs, right, truths, rng))) for _ in range(40)]
+    assert 8 < sum(found) < 36
+
+
+def test_what_is_small_or_has_no_rows_in_common_is_compared_as_a_whole() -> None:
+    target, inputs, right = a_selection(8, 400, 256)
+    truths = tuple(Truth(tensor, None) for tensor in right.values())
+    assert sampled(target, inputs, right, truths, random.Random(1)) is None
+    large = {"values": torch.zeros(1 << 18), "indices": torch.zeros(3, 1 << 18)}
+    truths = tuple(Truth(tensor, None) for tensor in large.values())
+    assert sampled(target, inputs, large, truths, random.Random(1)) is None

@@ -250,11 +250,11 @@ def test_outputs_are_checked_after_every_turn() -> None:
     checked: list[int] = []
     runner = ReplayedRunner(lambda _: 100.0)
     side = a_side(runner)
-    side.verify = lambda _, slot: checked.append(slot)
+    side.verify = lambda _, slot, whole: checked.append(slot)
     timing = measure(side, a_side(ReplayedRunner(lambda _: 100.0)), TimingPlan(), random.Random(1))
     assert len(checked) >= timing.pairs
 
-    def wrong(_runner: Runner, _slot: int) -> None:
+    def wrong(_runner: Runner, _slot: int, /, *, whole: bool) -> None:
         raise RunnerFailed(Unsettled(message="wrong", advice="none"))
 
     side = a_side(ReplayedRunner(lambda _: 100.0))
@@ -269,7 +269,7 @@ def test_the_batch_that_counts_is_one_that_was_checked() -> None:
     side = a_side(runner)
     looked_at: list[list[int]] = []
 
-    def verify(_runner: Runner, slot: int) -> None:
+    def verify(_runner: Runner, slot: int, /, *, whole: bool) -> None:
         assert slot in [*runner.batches[-1], *runner.batches[-2]]
         looked_at.append(runner.batches[-2])
 
