@@ -39,8 +39,8 @@ def match(
         return NoMatch("no_entry", "no kernel is certified for this operation")
     here = [entry for entry in present if same_machine(entry.hardware, hardware)]
     if not here:
-        known = ", ".join(sorted({entry.hardware.key for entry in present}))
-        return NoMatch("hardware", f"no kernel is certified on {hardware.key}, only on {known}")
+        known = ", ".join(sorted({_machine(entry.hardware) for entry in present}))
+        return NoMatch("hardware", f"no kernel is certified on {_machine(hardware)}, only on {known}")
     typed = [entry for entry in here if any(box.dtypes == types for box in entry.domain)]
     if not typed:
         return NoMatch("dtype", f"no kernel is certified for {_words(types)}")
@@ -51,11 +51,17 @@ def match(
 
 
 def same_machine(one: Hardware, other: Hardware) -> bool:
-    """Whether one's key is a key or an alias of the other.
+    """Whether one's key is a key or an alias of the other, and both have the same instructions.
 
-    A shared alias is not enough: two devices of a family may both be known by the family's name.
+    A shared alias is not enough: two devices of a family may both be known by the family's name. And a virtual machine
+    may hide instructions that the same processor offers elsewhere: its baselines are slower, or its kernels.
     """
-    return one.key in (other.key, *other.aliases) or other.key in one.aliases
+    named = one.key in (other.key, *other.aliases) or other.key in one.aliases
+    return named and one.architecture == other.architecture
+
+
+def _machine(hardware: Hardware) -> str:
+    return f"{hardware.key} ({hardware.architecture})"
 
 
 def contains(entry: Entry, axes: dict[str, int], dtypes: dict[str, str]) -> bool:

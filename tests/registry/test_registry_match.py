@@ -41,6 +41,15 @@ def test_two_machines_that_share_only_an_alias_are_different():
     assert reason([entry], hardware=a_hardware(key="gpu-pcie", aliases=("gpu",))) == "hardware"
 
 
+def test_the_same_processor_with_fewer_instructions_is_another_machine():
+    """As behind a hypervisor that hides AVX-512."""
+    here, there = (a_hardware(architecture=f"x86-64-v{level}") for level in (4, 3))
+    entry = an_entry(hardware=here)
+    assert match([entry], here, {"N": 1024}, F32) == Match(entry)
+    assert reason([entry], hardware=there) == "hardware"
+    assert "(x86-64-v4)" in match([entry], there, {"N": 1024}, F32).message
+
+
 def test_a_domain_over_other_axes_contains_nothing():
     assert reason([an_entry(domain=(Box(dtypes=F32, axes={}),))]) == "shape"
     assert reason([an_entry(domain=(Box(dtypes=F32, axes={"N": (1, 2048), "M": (1, 2048)}),))]) == "shape"
