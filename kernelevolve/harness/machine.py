@@ -18,6 +18,7 @@ class Machine:
 
     def __init__(self, cache_dir: Path) -> None:
         self._path = cache_dir / "timing.lock"
+        self._gate = cache_dir / "timing.gate"
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
             self._path.touch()
@@ -44,7 +45,14 @@ class Machine:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         started = time.monotonic()
         try:
-            fcntl.flock(fd, kind)
+            # Who wants the cores for himself waits at the gate, and those who come after him behind him: otherwise
+            # a few searches that build and check by turns would keep him out for good.
+            gate = os.open(self._gate, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(gate, fcntl.LOCK_EX)
+                fcntl.flock(fd, kind)
+            finally:
+                os.close(gate)
             self.waited_s += time.monotonic() - started
             yield
         finally:

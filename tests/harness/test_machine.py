@@ -64,3 +64,27 @@ def test_a_folder_that_cannot_be_used_is_our_failure(tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match=r"timing\.lock") as caught:
         Machine(tmp_path / "file")
     assert "cache" in caught.value.remedy
+
+
+def test_who_waits_to_be_alone_is_not_passed_by(tmp_path: Path) -> None:
+    """Otherwise a few searches that build and check by turns would keep a timer out for good."""
+    order: list[str] = []
+
+    def take(how: str) -> None:
+        with getattr(Machine(tmp_path), how)():
+            order.append(how)
+
+    builder = holding(tmp_path, "shared")
+    threads = []
+    try:
+        for how in ("alone", "shared"):
+            threads.append(threading.Thread(target=take, args=(how,), daemon=True))
+            threads[-1].start()
+            threads[-1].join(0.3)  # until it waits
+        assert order == []
+    finally:
+        builder.kill()
+        builder.communicate()
+    for thread in threads:
+        thread.join(5)
+    assert order == ["alone", "shared"]
