@@ -125,14 +125,14 @@ class Standing:
         self._looks += 1
 
     def _wide(self, best: Passed) -> bool:
-        return _width(best) > WIDE and self._looks < MOST_LOOKS
+        return width(best) > WIDE and self._looks < MOST_LOOKS
 
     def _compare(self, number: int, outcome: Parent, said: Passed) -> None:
         best = self.best_passed
         if best is None or said.beats(best):
             self._crown(number, outcome)
         elif self.best is not None and outcome.candidate == self.best.candidate:
-            if _width(said) < _width(best):
+            if width(said) < width(best):
                 self.best = outcome
             if self._rival is not None:
                 again, self._rival = self._rival, None
@@ -172,7 +172,8 @@ class Standing:
         return stop(spec.stop, spec.budgets, spec.evals, spent=spent, best=self.best_passed, stalled=stalled)
 
 
-def _width(said: Passed) -> float:
+def width(said: Passed) -> float:
+    """Upper over lower end of its interval."""
     low, high = said.interval
     return high / low
 

@@ -24,6 +24,7 @@ from kernelevolve.schema import (
     Triaged,
 )
 from kernelevolve.schema.nowin import Lever, NothingWins
+from kernelevolve.standing import WIDE, width
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,30 @@ def verdict_on(step: Step) -> Evaluation | None:
 
 
 def best_of(steps: Iterable[Step]) -> Best | None:
-    """The first confirmed candidate that no later one beat; without any, the fittest; None where nothing passed."""
+    """The first confirmed candidate that no later one beat; without any, the fittest; None where nothing passed.
+
+    One whose interval stayed wide, however often it was looked at, gives way to one of a higher lower end, as it does
+    in the search.
+    """
     best: Best | None = None
     for step in steps:
-        passed = verdict_on(step)
+        passed = _surest(step)
         if step.candidate is None or not isinstance(passed, Passed):
             continue
         found = Best(step.number, step.candidate, passed, bool(step.confirmations))
         if best is None or found.confirmed > best.confirmed:
             best = found
         elif found.confirmed == best.confirmed:
-            better = passed.beats(best.passed) if found.confirmed else passed.fitness > best.passed.fitness
+            certain = found.confirmed and width(best.passed) <= WIDE
+            better = passed.beats(best.passed) if certain else passed.fitness > best.passed.fitness
             best = found if better else best
     return best
+
+
+def _surest(step: Step) -> Evaluation | None:
+    """The look with the narrowest interval of several that it passed, else what counts for the step."""
+    looks = [look for look in step.confirmations if isinstance(look, Passed)]
+    return min(looks, key=width) if len(looks) == len(step.confirmations) > 0 else verdict_on(step)
 
 
 def finished(run: Run) -> tuple[Step, ...]:

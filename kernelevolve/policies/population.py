@@ -1,14 +1,19 @@
 """What the policies have in common: the candidates told so far, and plans that start from them."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernelevolve.policies.base import Plan
-from kernelevolve.policies.ranking import Ranking
+from kernelevolve.policies.ranking import Ranking, worth
 from kernelevolve.policies.uses import Uses
 from kernelevolve.schema import Change, Failed, Memory, Parent, Passed
 
+WORTHY = math.log(2.0)
+"""How much less a crossover's second parent may be worth: one that is half as fast has nothing to give."""
+_MATES = 8
+"""candidates that are drawn for one"""
 COLD = 0.05
 """Share of changes that are asked for without the run's memory, so that a local optimum can be left."""
 REPAIRS = 2
@@ -29,6 +34,14 @@ class Filing:
     """whether nothing was known of the candidate"""
     usable: bool
     """whether it may be a parent now"""
+
+
+def _worthy(other: Parent, parent: Parent) -> bool:
+    """Whether there may be something in one that is missing in the other."""
+    mine, theirs = parent.evaluation, other.evaluation
+    if isinstance(mine, Failed) or isinstance(theirs, Failed):
+        return False
+    return worth(theirs) >= worth(mine) - WORTHY
 
 
 class Population:
@@ -106,8 +119,8 @@ class Population:
     def breed(self, rng: random.Random, parent: Parent, partner: Parent | None = None, *, cold: float = COLD) -> Plan:
         """A change to `parent`, drawn uniformly from those that apply to it; a draft where none does.
 
-        A crossover's second parent is `partner` or, without one, drawn uniformly from the other candidates.
-        `cold` is the share of changes that remember nothing.
+        A crossover's second parent is `partner` or, without one, drawn uniformly from the other candidates that are
+        worth it; where none is found, another change is made. `cold` is the share of changes that remember nothing.
         """
         others = len(self._order) > 1
         applicable = [c for c in self._changes if c not in ("draft", "repair") and (c != "crossover" or others)]
@@ -115,9 +128,18 @@ class Population:
             return Plan("draft")
         change = rng.choice(applicable)
         memory = self._memory(rng, parent, cold)
-        if change == "crossover":
-            return Plan(change, (parent, partner or self.draw(rng, but=parent)), memory)
-        return Plan(change, (parent,), memory)
+        if change != "crossover":
+            return Plan(change, (parent,), memory)
+        mate = partner if partner is not None and _worthy(partner, parent) else self._mate(rng, parent)
+        if mate is not None:
+            return Plan(change, (parent, mate), memory)
+        alone = [c for c in applicable if c != "crossover"]
+        return Plan(rng.choice(alone), (parent,), memory) if alone else Plan("draft")
+
+    def _mate(self, rng: random.Random, parent: Parent) -> Parent | None:
+        """Another candidate that is worth about as much; None where a few draws find none."""
+        drawn = (self.draw(rng, but=parent) for _ in range(_MATES))
+        return next((other for other in drawn if _worthy(other, parent)), None)
 
     def repair(self, rng: random.Random) -> Plan | None:
         """Now and then, and more often while nothing works, the repair of a candidate that failed lately."""
