@@ -238,13 +238,10 @@ def clean_environment(threads: int | None = None) -> Mapping[str, str]:
 def openmp_environment(threads: int) -> Mapping[str, str]:
     """The same for candidate and baseline: so many threads, each on a core of its own.
 
-    Left to the scheduler, two threads that wait for each other may share a core for milliseconds at a time. And they wait
-    awake: a baseline of a hundred small products was seen to take twice as long in processes in which they fell asleep
-    between one and the next. Whoever isn't timed is held still, so nobody else pays for it.
+    Left to the scheduler, two threads that wait for each other may share a core for milliseconds at a time.
     """
     return {
         "OMP_NUM_THREADS": str(threads), "OMP_DYNAMIC": "false", "OMP_PROC_BIND": "close", "OMP_PLACES": "cores",
-        "OMP_WAIT_POLICY": "active",
     }  # fmt: skip
 
 
