@@ -520,7 +520,7 @@ def test_where_all_walls_are_required_a_missing_one_is_named(
     evaluate: Evaluate, judge: Judge, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = Sandbox.open(cache_dir)
-    for change, named in (({"namespaces": False}, "namespaces"), ({"filter": None}, "seccomp")):
+    for change, named in (({"namespaces": False}, "namespaces"), ({"filters": {}}, "seccomp")):
         monkeypatch.setattr(judge, "sandbox", replace(full, **change))
         with pytest.raises(JudgeError, match=named) as caught:
             evaluate(a_kernel(), sandbox="full")
