@@ -40,7 +40,6 @@ class Verify(Protocol):
         """Look at it now."""
 
 
-
 class Inputs(Protocol):
     """The inputs of the workload that is timed."""
 
