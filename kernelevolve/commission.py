@@ -1,11 +1,14 @@
 """What a new run is asked to do, out of today's settings."""
 
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from kernelevolve import __version__, hardware, targets
 from kernelevolve.catalog import LANGUAGES, POLICIES, PROPOSERS
 from kernelevolve.errors import UsageError
 from kernelevolve.languages import language_for
+from kernelevolve.languages.cuda import toolkit
+from kernelevolve.languages.triton import triton_version
 from kernelevolve.llm.budget import check_budgets
 from kernelevolve.resources import targets_dir
 from kernelevolve.runs import Runs
@@ -20,6 +23,7 @@ def commission(settings: Settings, target_name: str, executor: str) -> RunSpec:
     """The record of a new run; nothing is written yet. Raises `UsageError` and `ToolchainError`."""
     target = targets.load(target_name, targets_dir(settings.targets))
     machine = _machine(settings, executor)
+    language = settings.language_on(machine)
     if not target.select(machine.device, "search"):
         raise UsageError(
             f"target {target.name} has no search workload for a {machine.device}",
@@ -29,8 +33,9 @@ def commission(settings: Settings, target_name: str, executor: str) -> RunSpec:
         run=Runs(settings.runs).new_name(target_name),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         target=target,
-        hardware=machine,
-        language=settings.language_on(machine),
+        # Of the run, so that its briefs, and a replay's, tell of the same versions wherever they are written.
+        hardware=machine.model_copy(update={"toolchain": {**machine.toolchain, **_compilers(language)}}),
+        language=language,
         proposer=settings.chosen_proposer,
         policy=settings.policy,
         seed=settings.seed,
@@ -66,6 +71,13 @@ def models(settings: Settings) -> tuple[ModelInfo, ...]:
     found = resolve(settings.model, settings.models_file)
     check_budgets(_budgets(settings), found)
     return found
+
+
+def _compilers(language: str) -> dict[str, str]:
+    """What compiles a GPU's languages, by version: other versions know other features. Raises `ToolchainError`."""
+    if language == "triton":
+        return {"triton": triton_version(), "torch": version("torch")}
+    return {"nvcc": toolkit().version} if language == "cuda" else {}
 
 
 def _machine(settings: Settings, executor: str) -> Hardware:

@@ -45,7 +45,7 @@ class View:
             language=brief.language,
             suffix=suffix,
             task=task_of(brief.target, brief.hardware, brief.baseline_us),
-            machine=machine_of(brief.hardware, brief.language),
+            machine=machine_of(brief.hardware),
             parents=tuple(evidence_of(parent) for parent in brief.parents),
             bottleneck=bottleneck,
             history=tuple(history),

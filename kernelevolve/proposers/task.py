@@ -2,13 +2,10 @@
 
 import ast
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from kernelevolve import syntax
 from kernelevolve.errors import UsageError
 from kernelevolve.hardware import devices
-from kernelevolve.languages.cuda import toolkit
-from kernelevolve.languages.triton import triton_version
 from kernelevolve.schema import ErrorRule, ExactRule, Hardware, Input, Output, Target, Workload
 
 
@@ -111,8 +108,8 @@ def task_of(target: Target, device: Hardware, baseline_us: dict[str, float]) -> 
     )
 
 
-def machine_of(hardware: Hardware, language: str) -> Machine:
-    """What may be said of a machine to whoever writes in a language."""
+def machine_of(hardware: Hardware) -> Machine:
+    """What may be said of a machine."""
     ceilings = hardware.ceilings
     return Machine(
         product=hardware.product,
@@ -122,19 +119,12 @@ def machine_of(hardware: Hardware, language: str) -> Machine:
         memory_gib=hardware.memory_bytes / (1 << 30),
         caches={name: size(count) for name, count in hardware.cache_bytes.items()},
         features=hardware.features,
-        toolchain={**hardware.toolchain, **_compilers(language)},
+        toolchain=hardware.toolchain,
         datasheet=_datasheet(hardware),
         threads=ceilings.threads if ceilings else None,
         bandwidths=tuple(Bandwidths(size(b.footprint_bytes), b.gbps) for b in ceilings.bandwidths) if ceilings else (),
         peak_gflops=ceilings.peak_gflops if ceilings else {},
     )
-
-
-def _compilers(language: str) -> dict[str, str]:
-    """What compiles a GPU's languages, by version: other versions know other features."""
-    if language == "triton":
-        return {"triton": triton_version(), "torch": version("torch")}
-    return {"nvcc": toolkit().version} if language == "cuda" else {}
 
 
 def _datasheet(hardware: Hardware) -> dict[str, str]:

@@ -9,7 +9,7 @@ from kernelevolve.cli.summary import (
     history,
     most_frequent_baseline,
 )
-from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_run_spec, an_event
+from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed, a_run_spec, an_event
 
 
 def test_a_confirmation_replaces_the_figure_it_looked_at_again():
@@ -26,6 +26,20 @@ def test_a_candidate_that_fails_its_confirmation_is_not_the_best():
     best = best_of((step(0, seed, 1.2), failed))
     assert best is not None
     assert best.step == 0
+
+
+def test_a_best_whose_interval_stayed_wide_gives_way_as_it_does_in_the_search():
+    noisy, sure = a_candidate(), retuned(a_candidate(), 16)
+    wide = a_measurement(1.75, low=0.3, high=5.3, verdict="ambiguous")
+    looked = a_passed(noisy, purpose="confirm", measurements=(wide,))
+    first = step(0, noisy, 1.75).model_copy(update={"confirmations": (looked,)})
+    best = best_of((first, step(1, sure, 2.4, confirmed=2.4)))
+    assert best is not None
+    assert best.step == 1
+    again = first.model_copy(update={"confirmations": (a_passed(noisy, 2.45, purpose="confirm"), looked)})
+    best = best_of((again, step(1, sure, 2.4, confirmed=2.4)))
+    assert best is not None
+    assert best.step == 0, "of several looks the surest counts"
 
 
 def test_nothing_passed_means_no_best():

@@ -1,10 +1,13 @@
 """What tells the policies apart."""
 
+import random
+
 import pytest
 from pydantic import ValidationError
 
 from kernelevolve.policies.best_of_n import BestOfN
 from kernelevolve.policies.greedy import Greedy
+from kernelevolve.policies.population import Population
 from kernelevolve.policies.random import Random
 from kernelevolve.schema import CompileError, Lineage, Parent, Unsettled
 from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed, a_triaged
@@ -137,3 +140,18 @@ def test_a_time_that_was_lost_in_noise_is_nothing_to_repair(finding, asked):
         candidate = a_candidate(lineage=Lineage(origin=f"kernel {step}"))
         policy.tell(step, Parent(candidate=candidate, evaluation=a_failed(candidate, "time", diagnostics=(finding,))))
     assert any(policy.ask().change == "repair" for _ in range(30)) == asked
+
+
+def test_a_crossover_takes_no_parent_that_has_nothing_to_give():
+    """Of candidates half as fast or slower none is joined with the parent: another change is made."""
+    parent, near, far = (a_candidate(tunables={"BLOCK": block}) for block in (16, 32, 64))
+    lonely = Population(("crossover", "rewrite"))
+    lonely.tell(0, Parent(candidate=parent, evaluation=a_passed(parent, 3.0)))
+    lonely.tell(1, Parent(candidate=far, evaluation=a_passed(far, 0.5)))
+    fast = lonely.best
+    plans = [lonely.breed(random.Random(seed), fast) for seed in range(40)]
+    assert {plan.change for plan in plans} == {"rewrite"}
+    lonely.tell(2, Parent(candidate=near, evaluation=a_passed(near, 2.5)))
+    plans = [lonely.breed(random.Random(seed), fast) for seed in range(40)]
+    joined = {plan.parents[1].candidate.digest for plan in plans if plan.change == "crossover"}
+    assert joined == {near.digest}
