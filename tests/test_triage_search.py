@@ -70,6 +70,7 @@ def test_nothing_is_measured_confirmed_or_taken_for_the_best(tmp_path, cache_dir
     assert [job.purpose for job in jobs] == ["search"] * EVALS
     assert run.calibration.times == {}
     assert (run.spec.executor, run.spec.hardware.key, run.spec.language) == ("triage", "nvidia-h200", "triton")
+    assert set(run.spec.hardware.toolchain) >= {"triton", "torch"}, "briefs tell of them, a replay's too"
     assert run.spec.workers <= detect().cores or run.spec.workers == 1
 
 
