@@ -9,7 +9,7 @@ from pathlib import Path
 from kernelevolve import hardware, targets
 from kernelevolve.catalog import EXECUTORS
 from kernelevolve.errors import UsageError
-from kernelevolve.executors import Executor
+from kernelevolve.executors import Executor, judged
 from kernelevolve.harness.agreement import Agreement, agreement
 from kernelevolve.languages import language_for
 from kernelevolve.resources import targets_dir
@@ -138,7 +138,7 @@ def _judged(
             refused = Failed(
                 candidate=candidate.digest, target=target.digest, purpose="eval", stage="parse", diagnostics=findings
             )
-            yield Drained(entry, refused if findings else executor.submit(job).result(), False)
+            yield Drained(entry, refused if findings else judged(executor, job), False)
     finally:
         executor.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from kernelevolve import hardware, targets
 from kernelevolve.catalog import EXECUTORS
 from kernelevolve.errors import UsageError
-from kernelevolve.executors import Executor
+from kernelevolve.executors import Executor, judged
 from kernelevolve.languages import language_for
 from kernelevolve.plans import EVALUATION
 from kernelevolve.resources import targets_dir
@@ -34,7 +34,7 @@ def evaluate_file(
         cache_dir=str(settings.cache),
     )  # fmt: skip
     try:
-        return executor.submit(job).result()
+        return judged(executor, job)
     finally:
         executor.close()
 

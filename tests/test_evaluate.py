@@ -1,13 +1,26 @@
 """One candidate before the judge: what `kernelevolve eval` says of it."""
 
 import json
+from pathlib import Path
 
 import pytest
-from searching import QUICKLY, SCALE, SLOW_BASELINE, command, judge_here, kernel, some_settings, variant
+from searching import (
+    QUICKLY,
+    SCALE,
+    SLOW_BASELINE,
+    command,
+    judge_here,
+    kernel,
+    landscape,
+    some_settings,
+    variant,
+)
 
+from kernelevolve.catalog import Catalog
 from kernelevolve.cli.app import main
 from kernelevolve.evaluate import evaluate_file
-from kernelevolve.schema import Passed
+from kernelevolve.schema import Passed, Unsettled
+from kernelevolve.testing.records import a_failed
 
 MEASURED = {"workload", "candidate_us", "baseline_us", "speedup", "low", "high", "verdict"}
 SAID = {"kind", "message", "advice"}
@@ -49,6 +62,21 @@ def test_a_right_kernel_passes_with_a_measurement_of_every_search_workload(here,
         assert measured["verdict"] == "faster"
     assert {d["kind"] for d in found["diagnostics"]} == {"profile"}
     assert all(d.keys() >= SAID for d in found["diagnostics"])
+
+
+@pytest.mark.parametrize(("noisy_looks", "outcome"), [(1, "passed"), (2, "failed")])
+def test_a_time_that_noise_has_hidden_is_measured_once_more(here, tmp_path, monkeypatch, noisy_looks, outcome):
+    noise = Unsettled(message="lost in the noise", advice="measure on a quieter machine")
+
+    def answer(job):
+        if len(jobs) <= noisy_looks:
+            return a_failed(job.candidate, "time", target=job.target.digest, diagnostics=(noise,))
+        return 1.5
+
+    jobs = landscape(monkeypatch, answer)
+    monkeypatch.setattr("kernelevolve.evaluate.EXECUTORS", Catalog("executors", {"local": "searching:Landscape"}))
+    found = evaluate_file(here, "tiny", [Path(written(tmp_path, kernel(QUICKLY)))])
+    assert (found.outcome, len(jobs)) == (outcome, 2)
 
 
 def test_only_the_workloads_that_were_named_are_timed(here, tmp_path, capfd):

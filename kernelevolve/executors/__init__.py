@@ -1,5 +1,5 @@
 """Where the harness runs."""
 
-from kernelevolve.executors.base import Executor
+from kernelevolve.executors.base import Executor, judged
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "judged"]

@@ -1,9 +1,12 @@
 """The seam between the search and the machines that judge candidates."""
 
+import logging
 from concurrent.futures import Future
 from typing import ClassVar, Protocol
 
-from kernelevolve.schema import Calibration, CalibrationJob, Evaluation, Job
+from kernelevolve.schema import Calibration, CalibrationJob, Evaluation, Failed, Job
+
+log = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
@@ -23,3 +26,15 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End every process that was started, at once."""
+
+
+def judged(executor: Executor, job: Job) -> Evaluation:
+    """Submit a job and wait for it. Where noise has hidden its time it is looked at once more, as a search does.
+
+    Raises `JudgeError`.
+    """
+    found = executor.submit(job).result()
+    if isinstance(found, Failed) and found.unsettled:
+        log.warning("measured once more: %s", found.diagnostics[0].message)
+        found = executor.submit(job).result()
+    return found
