@@ -138,7 +138,7 @@ class Briefing:
         history = self._history(plan)
         if not spec.diagnostics:
             parents = tuple(Parent(candidate=p.candidate, evaluation=_ending(p.evaluation)) for p in parents)
-            history = tuple(attempt.model_copy(update={"finding": ""}) for attempt in history)
+            history = tuple(_without_findings(attempt) for attempt in history)
         return Brief(
             step=number,
             target=spec.target,
@@ -217,6 +217,12 @@ def _ending(evaluation: Evaluation) -> Evaluation:
     return evaluation.model_copy(update={"diagnostics": ()})
 
 
+def _without_findings(attempt: Attempt) -> Attempt:
+    """What was measured of it stays: estimates are findings."""
+    kept = attempt.by_workload if attempt.outcome == "passed" else {}
+    return attempt.model_copy(update={"finding": "", "by_workload": kept})
+
+
 def _tells_something(proposal: Proposal, evaluation: Evaluation) -> bool:
     """Whether an idea was put to the test: no answer, a duplicate and a certificate say nothing about one."""
     if evaluation.purpose not in ("search", "confirm") or proposal.trouble is not None:
@@ -242,8 +248,15 @@ def _attempt(proposal: Proposal, parent: Parent | None, evaluation: Evaluation) 
         speedup=evaluation.speedup if isinstance(evaluation, Passed) else None,
         low=evaluation.interval[0] if isinstance(evaluation, Passed) else None,
         high=evaluation.interval[1] if isinstance(evaluation, Passed) else None,
+        by_workload=_by_workload(evaluation),
         finding=finding,
     )
+
+
+def _by_workload(evaluation: Evaluation) -> dict[str, float]:
+    if isinstance(evaluation, Passed):
+        return {m.workload: m.speedup for m in evaluation.measurements}
+    return {e.workload: e.estimated_us for e in evaluation.estimates} if isinstance(evaluation, Triaged) else {}
 
 
 def _rank(evaluation: Evaluation) -> float:

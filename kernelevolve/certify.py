@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from kernelevolve import __version__
 from kernelevolve.catalog import EXECUTORS
-from kernelevolve.executors import Executor
+from kernelevolve.executors import Executor, judged
 from kernelevolve.plans import certification
 from kernelevolve.registry.domain import domain
 from kernelevolve.schema import (
@@ -25,7 +25,8 @@ from kernelevolve.settings import Settings
 def certify(best: Candidate, run: Run, settings: Settings) -> Entry | Refused:
     """Measure a candidate on all timed workloads, the held-out ones included, against the fastest baseline of each.
 
-    What stays ambiguous is measured once more, longer and in a fresh process. The entry's domain is where it was
+    What stays ambiguous, or had a baseline that took much longer than it can, is measured once more, longer and in a
+    fresh process; and all of it where noise hid a time. The entry's domain is where it was
     measured to win; every loss is kept as evidence. Raises `JudgeError`.
     """
     return outcome(best, run, _measure(best, run, settings))
@@ -86,21 +87,21 @@ def _measure(best: Candidate, run: Run, settings: Settings) -> Evaluation:
             baselines={w: (calibration.fastest(w),) for w in workloads}, timing=plan, threads=spec.threads,
             sandbox=spec.sandbox, cache_dir=cache_dir,
         )  # fmt: skip
-        first = executor.submit(job).result()
-        unclear = _ambiguous(first)
+        first = judged(executor, job)
+        unclear = _unclear(first)
         if not unclear:
             return first
-        again = executor.submit(job.model_copy(update={"workloads": unclear, "timing": longer})).result()
+        again = judged(executor, job.model_copy(update={"workloads": unclear, "timing": longer}))
         return _merged(first, again)
     finally:
         executor.close()
 
 
-def _ambiguous(evaluation: Evaluation) -> tuple[str, ...]:
-    """Workloads on which it isn't settled which one is faster."""
+def _unclear(evaluation: Evaluation) -> tuple[str, ...]:
+    """Workloads on which it isn't settled which one is faster, or by how much."""
     if not isinstance(evaluation, Passed):
         return ()
-    return tuple(m.workload for m in evaluation.measurements if m.verdict == "ambiguous")
+    return tuple(m.workload for m in evaluation.measurements if m.verdict == "ambiguous" or m.disturbed)
 
 
 def _merged(first: Evaluation, again: Evaluation) -> Evaluation:

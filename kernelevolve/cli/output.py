@@ -79,7 +79,7 @@ def measurements(rows: Iterable[Measurement]) -> None:
                 formats.times(m.speedup),
                 formats.interval(m.low, m.high),
                 formats.share(m.roofline_share),
-                m.verdict,
+                f"{m.verdict}, baseline disturbed" if m.disturbed else m.verdict,
             )
             for m in rows
         ],

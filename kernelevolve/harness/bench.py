@@ -17,6 +17,7 @@ from kernelevolve.harness.arena import Arena
 from kernelevolve.harness.correctness import compare, sampled
 from kernelevolve.harness.oracle import Oracle
 from kernelevolve.harness.programs import baseline_program
+from kernelevolve.harness.quiet import Quiet
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.timing import Side
 from kernelevolve.languages.cpp import compiler
@@ -54,7 +55,7 @@ class Bench:
         self._threads = threads
         self._cache_dir = cache_dir
         self._baselines: Runner | None = None
-        self._quiet: dict[tuple[str, str], float] = {}
+        self.quiet = Quiet()
         self._called: set[tuple[str, str]] = set()
 
     def index(self, workload: str) -> int:
@@ -110,16 +111,15 @@ class Bench:
                 with suppress(RunnerFailed):
                     side.call([0])
 
-    def quiet_us(self, workload: str, baseline: str, plan: TimingPlan) -> float:
-        """A baseline's time with nothing else about, microseconds: measured once, before a candidate is started."""
-        if (workload, baseline) not in self._quiet:
+    def rest(self, workload: str, baseline: str, plan: TimingPlan) -> None:
+        """Time a baseline by itself, where that wasn't done: before a candidate is started."""
+        if self.quiet.rest_us(workload, baseline) is None:
             side = self.baseline_side(workload, baseline)
             side.runner.resume()
             side.size(plan.turn_us)
             for _ in range(QUIET_TURNS):
                 side.turn(self.rng.getrandbits(32))
-            self._quiet[workload, baseline] = _median(side.turns, f"{baseline} on {workload}")
-        return self._quiet[workload, baseline]
+            self.quiet.saw(workload, baseline, _median(side.turns, f"{baseline} on {workload}"))
 
     def verify(self, runner: Runner, workload: int, slot: int, *, whole: bool = True) -> None:
         """Compare a slot's outputs, or a random part of them, with the truth. Raises `RunnerFailed`."""
@@ -161,6 +161,7 @@ class Bench:
                 sides[name].turn(seed)
         for name in contenders:
             medians[name] = _median(sides[name].turns, f"{name} on {workload}")
+            self.quiet.saw(workload, name, medians[name])
         return tuple(
             BaselineTime(baseline=name, median_us=medians.get(name), problem=problems.get(name)) for name in self._names
         )

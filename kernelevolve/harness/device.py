@@ -1,16 +1,12 @@
 """What a judge does around a candidate on a GPU: watch the device, and see to it that it is fit for the next one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kernelevolve.hardware.gpu_state import Watch
 from kernelevolve.harness.access import Access
 from kernelevolve.harness.device_health import Unhealthy, ensure, probe, uncorrected_errors
-from kernelevolve.harness.runner import RunnerFailed
-from kernelevolve.schema import Diagnostic, Hardware, Measurement, Unsettled
-
-DISTURBED = 1.3
-"""Times as slow as it is alone, and a baseline is no longer the same baseline."""
+from kernelevolve.schema import Diagnostic, Hardware
 
 
 class Device:
@@ -30,20 +26,6 @@ class Device:
     def shared(self) -> bool:
         """Whether work that a candidate left behind goes on when its process is held still."""
         return self._real
-
-    def undisturbed(self, measurements: Sequence[Measurement], quiet: Mapping[tuple[str, str], float]) -> None:
-        """Raises `RunnerFailed` where a baseline took much longer than it does without the candidate."""
-        for found in measurements:
-            alone = quiet.get((found.workload, found.baseline))
-            if alone is not None and found.baseline_us > DISTURBED * alone:
-                raise RunnerFailed(
-                    Unsettled(
-                        message=f"{found.baseline} takes {found.baseline_us:.1f} us on {found.workload} beside this "
-                        f"candidate, and {alone:.1f} us without it",
-                        advice="leave nothing running on the device when run returns; if nothing is, measure again",
-                        workload=found.workload,
-                    )
-                )
 
     @contextmanager
     def watched(self, notes: list[Diagnostic]) -> Iterator[None]:

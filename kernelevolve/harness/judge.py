@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,7 @@ from kernelevolve.harness.plausible import above_the_floor, batches_agree
 from kernelevolve.harness.pressure import Pressure
 from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import MODULE_RUNNER, Program, candidate_program, module_program
+from kernelevolve.harness.quiet import LOOKS, Quiet, void
 from kernelevolve.harness.roofline import profile, roofline_us
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox
@@ -172,7 +174,7 @@ class _Case:
         self, bench: Bench, timed: tuple[Workload, ...], built: Built
     ) -> tuple[list[Measurement], list[Diagnostic]]:
         judge = self._judge
-        quiet = self._quiet(bench, timed)
+        self._rest(bench, timed)
         with (
             Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner,
             Pressure(self._job.threads, judge.sandbox.launcher) as pressure,
@@ -189,22 +191,20 @@ class _Case:
                 for workload in timed:
                     prepare_us = prepared.get(workload.name)
                     measurements += self._time(bench, runner, workload, prepare_us, profiles, pressure=pressure)
-        self._device.undisturbed(measurements, quiet)
         return measurements, [*profiles, *self._counters(bench, built, measurements)]
 
-    def _quiet(self, bench: Bench, timed: tuple[Workload, ...]) -> dict[tuple[str, str], float]:
-        """What the baselines take while no candidate is on the device, which may leave something running there."""
-        if not self._device.shared:
-            return {}
+    def _rest(self, bench: Bench, timed: tuple[Workload, ...]) -> None:
+        """Time the baselines while no candidate is there, which may leave something running."""
+        named = self._job.baselines
+        new = [(w.name, b) for w in timed for b in named.get(w.name, ()) if bench.quiet.rest_us(w.name, b) is None]
+        if not new:
+            return
         with self._judge.machine.shared():
-            for workload in timed:
-                if names := self._job.baselines.get(workload.name):
-                    bench.warm_up(workload.name, names)
+            for workload, baseline in new:
+                bench.warm_up(workload, (baseline,))
         with self._judge.machine.alone():
-            return {
-                (w.name, name): bench.quiet_us(w.name, name, self._job.timing)
-                for w in timed for name in self._job.baselines.get(w.name, ())
-            }  # fmt: skip
+            for workload, baseline in new:
+                bench.rest(workload, baseline, self._job.timing)
 
     def _program(self, bench: Bench, built: Built, report: Path | None = None) -> Program:
         job, judge = self._job, self._judge
@@ -254,7 +254,6 @@ class _Case:
         pressure: Pressure,
     ) -> list[Measurement]:
         job = self._job
-        number = bench.index(workload.name)
         if workload.name in job.baselines:
             names = job.baselines[workload.name]
         else:
@@ -262,22 +261,54 @@ class _Case:
             names = (min((t.median_us, t.baseline) for t in times if t.median_us is not None)[1],)
         found = []
         for name in names:
-            mine = Side(runner, 0, number, bench.slots(workload.name), verify=self._verifier(bench, number))
-            theirs = bench.baseline_side(workload.name, name)
-            rng = Random(bench.rng.getrandbits(32))
-            try:
-                # The candidate may be slow on purpose where nothing is asked of it: the baselines' runner is ours.
-                round_trip_us = min(runner.round_trip(number), theirs.runner.round_trip(number))
-                timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number, pressure))
-                batches_agree(mine, timing, round_trip_us, workload.device)
-                if self._device.has_graphs and launch_bound(timing):
-                    notes.append(replayed(mine, theirs, job.timing, rng, name))
-            finally:
-                runner.resume()
-                self._seconds["kernel"] += (mine.kernel_us + theirs.kernel_us) / 1e6
-            found.append(self._measurement(bench, workload, name, timing, prepare_us))
+            look = partial(
+                self._look, bench, runner, workload, name, prepare_us=prepare_us, notes=notes, pressure=pressure
+            )
+            found.append(self._against(look, bench.quiet))
         if job.hardware.ceilings is not None:
             notes.append(profile(job.target, workload, job.hardware.ceilings, bench.slots(workload.name), found[0]))
+        return found
+
+    def _against(self, look: Callable[[], Measurement], quiet: Quiet) -> Measurement:
+        """Against one baseline, again where that takes much longer than at rest. Raises `RunnerFailed`."""
+        for _ in range(LOOKS):
+            found = look()
+            if not found.disturbed:
+                break
+        else:
+            quiet.forget(found.workload, found.baseline)
+            if self._device.shared:
+                raise RunnerFailed(void(found))
+        quiet.saw(found.workload, found.baseline, found.baseline_us)
+        return found
+
+    def _look(
+        self,
+        bench: Bench,
+        runner: Runner,
+        workload: Workload,
+        baseline: str,
+        *,
+        prepare_us: float | None,
+        notes: list[Diagnostic],
+        pressure: Pressure,
+    ) -> Measurement:
+        """Take turns with one baseline. Raises `RunnerFailed`."""
+        job, number = self._job, bench.index(workload.name)
+        mine = Side(runner, 0, number, bench.slots(workload.name), verify=self._verifier(bench, number))
+        theirs = bench.baseline_side(workload.name, baseline)
+        rng = Random(bench.rng.getrandbits(32))
+        try:
+            # The candidate may be slow on purpose where nothing is asked of it: the baselines' runner is ours.
+            round_trip_us = min(runner.round_trip(number), theirs.runner.round_trip(number))
+            timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number, pressure))
+            batches_agree(mine, timing, round_trip_us, workload.device)
+            found = self._measurement(bench, workload, baseline, timing, prepare_us)
+            if self._device.has_graphs and launch_bound(timing) and not found.disturbed:
+                notes.append(replayed(mine, theirs, job.timing, rng, baseline))
+        finally:
+            runner.resume()
+            self._seconds["kernel"] += (mine.kernel_us + theirs.kernel_us) / 1e6
         return found
 
     def _measurement(
@@ -293,6 +324,7 @@ class _Case:
             axes=workload.axes,
             dtypes=workload.dtypes,
             baseline=baseline,
+            baseline_rest_us=bench.quiet.rest_us(workload.name, baseline),
             prepare_us=prepare_us,
             roofline_share=share,
             **timing.__dict__,

@@ -14,6 +14,8 @@ WORTHY = math.log(2.0)
 """How much less a crossover's second parent may be worth: one that is half as fast has nothing to give."""
 _MATES = 8
 """candidates that are drawn for one"""
+_JOINED = 2
+"""Times that the same two are joined: the next answer would be much like the last."""
 COLD = 0.05
 """Share of changes that are asked for without the run's memory, so that a local optimum can be left."""
 REPAIRS = 2
@@ -34,14 +36,6 @@ class Filing:
     """whether nothing was known of the candidate"""
     usable: bool
     """whether it may be a parent now"""
-
-
-def _worthy(other: Parent, parent: Parent) -> bool:
-    """Whether there may be something in one that is missing in the other."""
-    mine, theirs = parent.evaluation, other.evaluation
-    if isinstance(mine, Failed) or isinstance(theirs, Failed):
-        return False
-    return worth(theirs) >= worth(mine) - WORTHY
 
 
 class Population:
@@ -130,7 +124,7 @@ class Population:
         memory = self._memory(rng, parent, cold)
         if change != "crossover":
             return Plan(change, (parent,), memory)
-        mate = partner if partner is not None and _worthy(partner, parent) else self._mate(rng, parent)
+        mate = partner if partner is not None and self._worthy(partner, parent) else self._mate(rng, parent)
         if mate is not None:
             return Plan(change, (parent, mate), memory)
         alone = [c for c in applicable if c != "crossover"]
@@ -139,7 +133,15 @@ class Population:
     def _mate(self, rng: random.Random, parent: Parent) -> Parent | None:
         """Another candidate that is worth about as much; None where a few draws find none."""
         drawn = (self.draw(rng, but=parent) for _ in range(_MATES))
-        return next((other for other in drawn if _worthy(other, parent)), None)
+        return next((other for other in drawn if self._worthy(other, parent)), None)
+
+    def _worthy(self, other: Parent, parent: Parent) -> bool:
+        """Whether there may be something in one that is missing in the other, and wasn't looked for often enough."""
+        mine, theirs = parent.evaluation, other.evaluation
+        if isinstance(mine, Failed) or isinstance(theirs, Failed):
+            return False
+        fresh = self.uses.joined(parent.candidate.digest, other.candidate.digest) < _JOINED
+        return fresh and worth(theirs) >= worth(mine) - WORTHY
 
     def repair(self, rng: random.Random) -> Plan | None:
         """Now and then, and more often while nothing works, the repair of a candidate that failed lately."""

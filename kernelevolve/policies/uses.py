@@ -16,6 +16,7 @@ class Uses:
     def __init__(self) -> None:
         self._told: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
+        self._joined: Counter[frozenset[str]] = Counter()
         self._open: dict[int, tuple[str, ...]] = {}
         """turn to parents, in the order of asking"""
 
@@ -33,6 +34,13 @@ class Uses:
     def tell(self, lineage: Lineage) -> None:
         """Count a child that was told."""
         self._told.update(lineage.parents)
+        if len(lineage.parents) > 1:
+            self._joined[frozenset(lineage.parents)] += 1
+
+    def joined(self, one: str, other: str) -> int:
+        """Crossovers of these two, those that were only asked for included."""
+        pair = frozenset((one, other))
+        return self._joined[pair] + sum(len(parents) > 1 and pair == {*parents} for parents in self._open.values())
 
     def of(self, digest: str) -> int:
         """Children of a candidate, those that were only asked for included."""

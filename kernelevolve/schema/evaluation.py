@@ -16,6 +16,10 @@ Purpose = Literal["search", "confirm", "certify", "eval"]
 """Why a candidate is evaluated; `confirm` is the second look at a new best, in a fresh process."""
 
 
+DISTURBED = 1.3
+"""Times as slow as it is at rest, and a baseline is no longer the same baseline."""
+
+
 class Measurement(Record):
     """Candidate against one baseline on one workload, timed in turns."""
 
@@ -25,6 +29,9 @@ class Measurement(Record):
     baseline: str
     candidate_us: float = Field(description="median time of a call, microseconds")
     baseline_us: float = Field(description="median time of a call, microseconds")
+    baseline_rest_us: float | None = Field(
+        None, description="the least that the baseline took before on this machine, microseconds; None where unknown"
+    )
     speedup: float = Field(description="median of the paired ratios baseline over candidate")
     low: float = Field(description="lower end of the interval of the speed-up")
     high: float = Field(description="upper end of the interval of the speed-up")
@@ -35,6 +42,11 @@ class Measurement(Record):
         None, description="least possible time over measured time; None without ceilings"
     )
     verdict: Verdict
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the baseline took much longer than it can: the speed-up may flatter."""
+        return self.baseline_rest_us is not None and self.baseline_us > DISTURBED * self.baseline_rest_us
 
 
 class Environment(Record):

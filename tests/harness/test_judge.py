@@ -11,6 +11,7 @@ from kernels import BODY, PREPARED, a_kernel
 from leftovers import gone
 
 from kernelevolve.errors import JudgeError, TargetError
+from kernelevolve.harness.device import Device
 from kernelevolve.harness.judge import Judge
 from kernelevolve.harness.sandbox import Sandbox
 from kernelevolve.schema import (
@@ -102,6 +103,29 @@ def test_a_job_may_name_the_baselines_to_beat(evaluate: Evaluate) -> None:
     assert {m.baseline for m in passed.measurements} == {"eager"}
     with pytest.raises(TargetError, match="no baseline 'fastest'"):
         evaluate(a_kernel(), baselines={"cpu-64x512": ("fastest",)})
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["held-still", "shared-device"])
+def test_a_baseline_that_takes_much_longer_than_at_rest_is_marked_or_where_the_candidate_may_be_why_void(
+    evaluate: Evaluate, judge: Judge, tiny: Target, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool
+) -> None:
+    """It is looked at again before. Then the machine is believed to be a slower one now, and measured anew."""
+    monkeypatch.setattr(Device, "shared", shared)
+    job = Job(target=tiny, candidate=a_kernel(), hardware=a_hardware(), cache_dir=str(cache_dir))
+    quiet = judge.bench(job, tuple(judge.timed(job))).quiet
+    quiet.saw("cpu-16x512", "eager", 0.001)
+    found = evaluate(a_kernel(), baselines={"cpu-16x512": ("eager",)})
+    if shared:
+        unsettled = failed(found, "time")
+        assert unsettled.kind == "unsettled"
+        assert "0.0 us at rest" in unsettled.message
+        assert quiet.rest_us("cpu-16x512", "eager") is None
+        return
+    assert isinstance(found, Passed), found
+    (measured,) = (m for m in found.measurements if m.workload == "cpu-16x512")
+    assert measured.disturbed
+    assert measured.baseline_rest_us == 0.001
+    assert quiet.rest_us("cpu-16x512", "eager") == measured.baseline_us
 
 
 def test_code_that_was_judged_before_is_not_judged_again(evaluate: Evaluate) -> None:

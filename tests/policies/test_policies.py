@@ -5,6 +5,7 @@ import random
 import pytest
 from pydantic import ValidationError
 
+from kernelevolve.policies.base import Plan
 from kernelevolve.policies.best_of_n import BestOfN
 from kernelevolve.policies.greedy import Greedy
 from kernelevolve.policies.population import Population
@@ -155,3 +156,19 @@ def test_a_crossover_takes_no_parent_that_has_nothing_to_give():
     plans = [lonely.breed(random.Random(seed), fast) for seed in range(40)]
     joined = {plan.parents[1].candidate.digest for plan in plans if plan.change == "crossover"}
     assert joined == {near.digest}
+
+
+def test_the_same_two_are_joined_no_more_than_twice():
+    """Whichever comes first, and counted from the asking: a third answer would be much like the other two."""
+    one, other = (a_candidate(tunables={"BLOCK": block}) for block in (16, 32))
+    pair = Population(("crossover", "rewrite"))
+    for step, candidate in enumerate((one, other)):
+        pair.tell(step, Parent(candidate=candidate, evaluation=a_passed(candidate, 2.0)))
+    parents = [pair[one.digest], pair[other.digest]]
+    pair.ask(2, Plan("crossover", tuple(parents)))
+    assert "crossover" in {pair.breed(random.Random(seed), parents[0]).change for seed in range(20)}
+    lineage = Lineage(change="crossover", parents=(other.digest, one.digest))
+    child = a_candidate(tunables={"BLOCK": 48}, lineage=lineage)
+    pair.tell(2, Parent(candidate=child, evaluation=a_passed(child, 0.1)))
+    pair.ask(3, Plan("crossover", tuple(reversed(parents))))
+    assert {pair.breed(random.Random(seed), parents[0]).change for seed in range(20)} == {"rewrite"}

@@ -192,8 +192,20 @@ def test_a_retune_that_the_tuner_can_not_make_asks_for_tunables():
 def test_history_and_documents_are_told_without_what_a_model_has_no_use_for():
     prompt = ask(brief("rewrite", (PASSED,), **FULL)).prompt
     assert "- rewrite m#3: failed (build: error 3). idea number 3" in prompt
+    assert "m#3: failed (build: error 3); by workload" not in prompt
     assert '<document path="guidance/4.md">\n# D4\n\nAdvice 4.\n</document>' in prompt
     assert "Book 4" not in prompt
+
+
+def test_what_was_tried_is_told_with_its_speed_on_every_workload():
+    tried = Attempt(
+        candidate="0" * 64, change="rewrite", label="heap", outcome="passed", speedup=1.2, low=1.1, high=1.3,
+        by_workload={"n1024": 1.5, "n64": 0.96}, idea="fewer passes",
+    )  # fmt: skip
+    estimated = tried.model_copy(update={"outcome": "triaged", "speedup": None, "by_workload": {"n1024": 12.5}})
+    prompt = ask(brief("rewrite", (PASSED,), history=(tried, estimated))).prompt
+    assert "(1.100 to 1.300); by workload n1024 1.50, n64 0.96. fewer passes" in prompt
+    assert "triaged; by workload n1024 12.5 us. fewer passes" in prompt
 
 
 def test_a_seed_serves_as_an_example_for_a_draft_only():
