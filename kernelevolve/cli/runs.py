@@ -12,11 +12,14 @@ from kernelevolve.cli.options import AsJson, RegistryDir, RunsDir, SettingsFile
 from kernelevolve.cli.sessions import concurrency
 from kernelevolve.cli.summary import (
     Certification,
+    Mark,
+    at,
     best_of,
     certification_of,
     evidence,
     failures,
     finished,
+    marks,
     nothing_wins,
     triaged,
     verdict_on,
@@ -75,6 +78,29 @@ def show(name: Name, folder: RunsDir = None, file: SettingsFile = None, as_json:
         return
     _describe(run)
     tell_waste(waste)
+
+
+@app.command()
+def curve(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs.")],
+    *,
+    folder: RunsDir = None,
+    file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the best so far of runs side by side, after the same numbers of evaluations."""
+    with _open(settings.load(file, runs=folder)) as store:
+        runs = [store.run(name) for name in dict.fromkeys(names)]
+    numbers = marks(runs)
+    curves = {run.spec.run: at(run, numbers) for run in runs}
+    if as_json:
+        output.document({name: [_as_json(mark) for mark in found] for name, found in curves.items()})
+        return
+    lines = [
+        (f"{n}", *(_cell(next((m for m in found if m.evaluations == n), None)) for found in curves.values()))
+        for n in numbers
+    ]
+    output.table((">EVALUATIONS", *(f"{r.spec.run} ({r.spec.proposer})" for r in runs)), lines)
 
 
 @app.command()
@@ -172,6 +198,21 @@ def _open(chosen: Settings) -> "SqlStore":
     from kernelevolve.store import SqlStore
 
     return SqlStore.open(Runs(chosen.runs).database, read_only=True)
+
+
+def _cell(mark: Mark | None) -> str:
+    if mark is None:
+        return ""
+    best = "nothing right" if mark.best is None else formats.speedup(mark.best.passed)
+    return f"{best}, {mark.answered} answered" if mark.answered else best
+
+
+def _as_json(mark: Mark) -> dict[str, object]:
+    passed = mark.best.passed if mark.best else None
+    return {
+        "evaluations": mark.evaluations, "answered": mark.answered, "step": mark.best.step if mark.best else None,
+        "speedup": passed.speedup if passed else None, "interval": passed.interval if passed else None,
+    }  # fmt: skip
 
 
 def _certification(chosen: Settings, run: Run, store: "SqlStore") -> Certification:

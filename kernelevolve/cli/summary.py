@@ -115,6 +115,36 @@ def history(run: Run) -> tuple[Best | None, ...]:
     return tuple(best_of(steps[: count + 1]) for count in range(len(steps)))
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A run after so many finished evaluations."""
+
+    evaluations: int
+    answered: int
+    """of these, by a model or an agent; the others are the tuner's"""
+    best: Best | None
+
+
+_MARKS = (1, 2, 5, 10, 20, 50)
+
+
+def marks(runs: Iterable[Run]) -> tuple[int, ...]:
+    """Numbers of evaluations at which runs are compared, up to where the longest has ended."""
+    ends = sorted({len(finished(run)) for run in runs} - {0})
+    rising = (step * 100**power for power in range(4) for step in _MARKS)
+    return tuple(sorted({n for n in rising if ends and n < ends[-1]} | set(ends)))
+
+
+def at(run: Run, evaluations: Iterable[int]) -> tuple[Mark, ...]:
+    """The run at each of these numbers of evaluations that it reached."""
+    steps = finished(run)
+    return tuple(
+        Mark(n, sum(step.proposal.model is not None for step in steps[:n]), best_of(steps[:n]))
+        for n in evaluations
+        if n <= len(steps)
+    )
+
+
 def failures(run: Run) -> tuple[FailureGroup, ...]:
     """Failed evaluations by stage and kind of the first finding, the most frequent first."""
     found = [e for e in map(verdict_on, run.steps) if isinstance(e, Failed) and e.diagnostics]
@@ -193,7 +223,10 @@ def _asking(spec: RunSpec) -> list[str]:
         words += ["--model", f"{model.protocol}:{model.name}" + (f"@{model.base_url}" if model.base_url else "")]
     if spec.models:
         words += ["--lanes", str(spec.lanes), "--skills", f"{spec.skills:g}"]
-    return words if spec.knowledge else [*words, "--no-knowledge"]
+    if spec.tuning is not None:
+        words += ["--tuning", f"{spec.tuning:g}"]
+    left_out = {"--no-knowledge": spec.knowledge, "--no-diagnostics": spec.diagnostics}
+    return words + [word for word, given in left_out.items() if not given]
 
 
 def _ending_early(spec: RunSpec) -> list[str]:

@@ -144,6 +144,18 @@ def test_a_run_is_listed_and_shown(capsys, stored):
     assert document(capsys)["spec"]["run"] == stored.spec.run
 
 
+def test_the_best_so_far_of_runs_is_printed_side_by_side(capsys, stored):
+    name = stored.spec.run
+    assert main(["runs", "curve", name, name]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.count(name) == 1
+    assert [line.split()[0] for line in lines] == ["1", "2", "4"]
+    assert "1.50x [1.47, 1.53]" in lines[-1]
+    assert main(["runs", "curve", name, "--json"]) == 0
+    assert [point["evaluations"] for point in document(capsys)[name]] == [1, 2, 4]
+    assert main(["runs", "curve", "double-2025"]) == 2
+
+
 def test_an_unknown_run_is_a_usage_error(capsys, stored):
     assert main(["runs", "show", "double-2025"]) == 2
     assert "double-2025" in capsys.readouterr().err

@@ -1,12 +1,14 @@
-from example_run import a_run, an_entry, retuned, step
+from example_run import a_long_run, a_run, an_entry, retuned, step
 
 from kernelevolve.cli.summary import (
     ancestor,
+    at,
     best_of,
     certification_of,
     command_again,
     failures,
     history,
+    marks,
     most_frequent_baseline,
 )
 from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed, a_run_spec, an_event
@@ -67,6 +69,25 @@ def test_the_command_names_everything_that_decides_a_run():
     assert command.startswith("kernelevolve search double --evals 10 --seed 0 --minutes 2.5")
     assert "--policy random" in command
     assert "--hardware test-cpu-2c" in command
+    assert "--no-" not in command
+    compared = command_again(a_run_spec(tuning=0.0, knowledge=False, diagnostics=False))
+    assert compared.endswith("--tuning 0 --no-knowledge --no-diagnostics")
+
+
+def test_runs_are_compared_after_the_same_numbers_of_evaluations():
+    short, long = a_run(), a_long_run(60)
+    numbers = marks((short, long))
+    assert numbers == (1, 2, 4, 5, 10, 20, 50, 60)
+    found = at(short, numbers)
+    assert [(m.evaluations, m.best.step if m.best else None) for m in found] == [(1, 0), (2, 0), (4, 2)]
+    assert marks(()) == ()
+
+
+def test_what_a_mind_answered_is_counted_apart_from_the_tuners():
+    run = a_run()
+    asked = run.steps[2].model_copy(update={"proposal": run.steps[2].proposal.model_copy(update={"model": "agent"})})
+    mixed = run.model_copy(update={"steps": (*run.steps[:2], asked, *run.steps[3:])})
+    assert [m.answered for m in at(mixed, (2, 3, 4))] == [0, 1, 1]
 
 
 def test_an_entry_of_the_run_is_its_certification():
