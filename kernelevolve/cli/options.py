@@ -60,7 +60,8 @@ Skills = Annotated[
     float | None, Option("--skills", help="Share of briefs that may carry what earlier runs learned (0 to 1).")
 ]
 Tuning = Annotated[
-    float | None, Option("--tuning", help="Share of briefs that the tuner answers beside a model (default: 0.2).")
+    float | None,
+    Option("--tuning", help="Share of briefs that the tuner answers beside a model (0: none at all; default: 0.2)."),
 ]
 DryRun = Annotated[
     bool, Option("--dry-run", help="Only show the first question and what the search may cost; ask and write nothing.")

@@ -75,7 +75,7 @@ class Model:
 
         seeds_first: bool = Field(True, description="whether the target's seeds are tried before a model is asked")
         tuning: float = Field(
-            0.2, ge=0, le=1, description="share of the briefs that the tuner answers, where it has something to walk"
+            0.2, ge=0, le=1, description="share of the briefs that the tuner answers beside retunes; 0: not even those"
         )
         follow_ups: int = Field(1, ge=0, le=1, description="further questions after an answer that can't be used")
         examples: float = Field(0.5, ge=0, le=1, description="share of drafts that show a seed as an example")
@@ -153,7 +153,7 @@ class Model:
     def _tuned(self, brief: Brief) -> Proposal | None:
         """What needs no model: an untried seed, a retune that was asked for, and a share of the other briefs."""
         if brief.change == "retune":
-            return self._tuner.retuned(brief)
+            return self._tuner.retuned(brief) if self._config.tuning > 0 else None
         if brief.change == "draft" and self._config.seeds_first and (seed := self._tuner.untried(brief)):
             return seed
         if self._draw("tuning", brief) >= self._config.tuning:

@@ -160,7 +160,7 @@ def test_seeds_come_first_and_then_the_model():
 
 
 def test_a_retune_is_the_tuners_until_nothing_is_left_to_walk():
-    proposer, parent = a_model(), a_parent()
+    proposer, parent = a_model(tuning=0.01), a_parent()
     proposer.tell(parent)
     found = [proposer.propose(a_brief(step, "retune", (parent,))) for step in range(3)]
     assert sorted(p.tunables["BLOCK"] for p in found[:2]) == [16, 32]
@@ -190,8 +190,16 @@ def test_a_parent_that_fails_is_not_walked():
     assert isinstance(proposer.propose(a_brief(1, "repair", (parent,))), ModelRequest)
 
 
+def test_without_a_tuner_a_retune_is_asked_of_the_model():
+    parent = a_parent(tunables={"BLOCK": 8})
+    for tuning, outcome in ((0.2, Proposal), (0.0, ModelRequest)):
+        proposer = a_model(tuning=tuning)
+        proposer.tell(parent)
+        assert isinstance(proposer.propose(a_brief(1, "retune", (parent,))), outcome)
+
+
 def test_what_a_tuner_would_propose_is_known_from_a_models_answer():
-    proposer, parent = a_model(), a_parent(tunables={"BLOCK": 8})
+    proposer, parent = a_model(tuning=0.01), a_parent(tunables={"BLOCK": 8})
     proposer.tell(parent)
     ask(proposer, replied(fenced(kernel(1).replace("8 16 32", "8 16"))), step=1)
     other = Candidate(language="cpp", files={"main.cpp": kernel(1).replace("8 16 32", "8 16")})
