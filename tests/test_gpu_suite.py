@@ -1,5 +1,6 @@
 """The script that brings up a GPU model: parts are bounded in time, leave their results, and aren't done twice."""
 
+import gzip
 import importlib.util
 import json
 import subprocess
@@ -58,6 +59,28 @@ def test_every_target_is_tested_benchmarked_and_searched(suite, tmp_path):
     for target in suite.TARGETS:
         assert {f"seeds-{target}", f"search-{target}", f"certified-{target}"} <= set(names)
     assert sum(part.share for part in suite.parts(tmp_path, "nvidia-h200", 30.0)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_kernels_that_wait_for_the_device_are_measured(suite, tmp_path, monkeypatch):
+    for run, key in (("topk-1", "nvidia-h200"), ("topk-2", "amd-mi300x")):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        packed = gzip.compress(json.dumps({"hardware_key": key}).encode())
+        (tmp_path / "runs" / run / "queue.json.gz").write_bytes(packed)
+    monkeypatch.setattr(suite, "ROOT", tmp_path)
+    (part,) = (p for p in suite.parts(tmp_path / "out", "nvidia-h200", 30.0) if p.name.startswith("queue-"))
+    file = tmp_path / "out" / "queues" / "topk-1.json"
+    assert (part.name, str(file) in part.argv) == ("queue-topk-1", True)
+    assert json.loads(file.read_text()) == {"hardware_key": "nvidia-h200"}
+
+
+def test_a_tests_failure_is_told_before_time_runs_out(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "LEAST_S", 8.0)
+    (tmp_path / "test_both.py").write_text(
+        "import time\ndef test_fails(): assert 2 + 2 == 5\ndef test_hangs(): time.sleep(600)\n"
+    )
+    argv = (sys.executable, "-m", "pytest", "-p", "failures_at_once", "-c", "/dev/null", str(tmp_path))
+    assert "stopped" in suite.run(suite.Part("tests", 1.0, argv), tmp_path, 8.0)
+    assert "assert (2 + 2) == 5" in (tmp_path / "tests.log").read_text()
 
 
 def test_a_machine_without_that_gpu_is_told_so(tmp_path):

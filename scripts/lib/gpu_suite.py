@@ -1,6 +1,7 @@
 """Brings up a GPU model: each part runs as a command of its own, bounded in time, and leaves its JSON in a folder."""
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -21,6 +22,7 @@ LEAST_S = 30.0
 """Seconds for any part: importing torch takes some of them."""
 ALSO = {"triton": ("pytorch-triton", "pytorch-triton-rocm", "triton-rocm")}
 """Other names under which the same is installed."""
+FOUND_IN = (str(ROOT), str(SCRIPTS))
 TARGETS = ("topk", "request_broadcast", "grouped_gemm")
 COMMAND = (sys.executable, "-c", "from kernelevolve.cli.app import main; raise SystemExit(main())")
 
@@ -43,21 +45,37 @@ def parts(out: Path, key: str, minutes: float) -> Iterator[Part]:
     kept = ("--runs", str(out / "runs"), "--registry", str(out / "registry"))
     yield Part("doctor", 0.02, (*COMMAND, "doctor", "--json"), (0, 1))
     yield Part("ceilings", 0.03, (*COMMAND, "hardware", "ceilings", *on_device, "--json"))
-    tests = (sys.executable, "-m", "pytest", "-m", "gpu", "-q", str(ROOT / "tests"))
-    yield Part("tests", 0.25, (*tests, f"--junitxml={out / 'tests.xml'}", "-o", f"cache_dir={out / 'cache'}"), (0, 1))
+    tests = (sys.executable, "-m", "pytest", "-p", "failures_at_once", "-m", "gpu", "-v", str(ROOT / "tests"))
+    yield Part("tests", 0.20, (*tests, f"--junitxml={out / 'tests.xml'}", "-o", f"cache_dir={out / 'cache'}"), (0, 1))
+    queued = list(queues(out, key))
+    for file in queued:
+        share = 0.18 / len(queued)
+        drain = ("eval", "--queue", str(file), "--minutes", f"{share * 0.8 * minutes:g}", "--json")
+        yield Part(f"queue-{file.stem}", share, (*COMMAND, *drain), (0, 3))
     for target in TARGETS:
-        yield Part(f"seeds-{target}", 0.08, (*bench, "--seeds", "--target", target), (0, 1))
+        yield Part(f"seeds-{target}", 0.06, (*bench, "--seeds", "--target", target), (0, 1))
     for target in TARGETS:
-        share = 0.10
+        share = 0.08
         search = ("search", target, *on_device, "--evals", "200", "--minutes", f"{share * 0.7 * minutes:g}", *kept)
         yield Part(f"search-{target}", share, (*COMMAND, *search, "--json"), (0, 4))
     for target in TARGETS:
         certified = (*bench, "--target", target, "--registry", str(out / "registry"))
         yield Part(f"certified-{target}", 0.03, certified, (0, 1))
     estimate = (sys.executable, str(SCRIPTS / "bench_estimate.py"), "--json", *on_device)
-    share = 0.09
+    share = 0.06
     budget = ("--minutes", f"{share * 0.2 * minutes:g}", "--runs", str(out / "estimate"))
     yield Part("estimate", share, (*estimate, *budget))
+
+
+def queues(out: Path, key: str) -> Iterator[Path]:
+    """Queues of triaged kernels that wait for this device in runs/, unpacked where their results go."""
+    for packed in sorted((ROOT / "runs").glob("*/queue.json.gz")):
+        text = gzip.decompress(packed.read_bytes())
+        if json.loads(text)["hardware_key"] == key:
+            file = out / "queues" / f"{packed.parent.name}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text)
+            yield file
 
 
 def main() -> int:
@@ -128,7 +146,7 @@ def run(part: Part, out: Path, seconds: float) -> str:
     with log.open("wb") as errors:
         process = subprocess.Popen(
             part.argv, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (*FOUND_IN, os.environ.get("PYTHONPATH"))))},
         )  # fmt: skip
         try:
             printed, _ = process.communicate(timeout=max(seconds, LEAST_S))
