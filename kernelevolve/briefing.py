@@ -33,6 +33,8 @@ _ANCESTORS = 8
 """generations that are looked back"""
 _BESIDE = 3
 """attempts told of each generation, beside the one that led on"""
+_LEADERS = 3
+"""of the whole run, told where both siblings and ancestors are"""
 _PENDING = 4
 """of the same parents, the latest"""
 _PASSED, _FAILED, _TUNED = 5, 5, 2
@@ -94,6 +96,8 @@ class Briefing:
         self._seeds = own or tuple(seeds)
         self._told: dict[int, _Told] = {}
         self._children: dict[tuple[str, ...], _Children] = {}
+        self._leaders: list[tuple[float, int]] = []
+        """rank and number of every step that passed and isn't the tuner's, the fastest first"""
         self._pending: dict[int, Attempt] = {}
         """steps that are under way"""
         self._steps: dict[str, int] = {}
@@ -159,6 +163,8 @@ class Briefing:
         if told.attempt.outcome == "failed":
             _keep(children.failed, number, remove=remove)
         else:
+            if not told.tuned:
+                _keep(self._leaders, (told.rank, number), remove=remove)
             _keep(children.tuned if told.tuned else children.passed, (told.rank, number), remove=remove)
 
     def _history(self, plan: Plan) -> tuple[Attempt, ...]:
@@ -172,6 +178,8 @@ class Briefing:
             groups += [self._of((parent,)) for parent in parents if len(parents) > 1]
         if plan.memory in ("inherit", "combine"):
             groups.append(self._line(parents))
+        if plan.memory == "combine":
+            groups.append(number for _, number in self._leaders[:_LEADERS])
         # One whose idea nobody knows yet is no warning.
         pending = [told for told in self._pending.values() if told.parents == parents and told.idea][-_PENDING:]
         numbers = list(dict.fromkeys(_in_turns(groups)))[: MOST_ATTEMPTS - len(pending)]
@@ -219,15 +227,17 @@ def _ending(evaluation: Evaluation) -> Evaluation:
 
 def _without_findings(attempt: Attempt) -> Attempt:
     """What was measured of it stays: estimates are findings."""
-    kept = attempt.by_workload if attempt.outcome == "passed" else {}
-    return attempt.model_copy(update={"finding": "", "by_workload": kept})
+    kept = attempt.by_workload_us if attempt.outcome == "passed" else {}
+    return attempt.model_copy(update={"finding": "", "by_workload_us": kept})
 
 
 def _tells_something(proposal: Proposal, evaluation: Evaluation) -> bool:
-    """Whether an idea was put to the test: no answer, a duplicate and a certificate say nothing about one."""
+    """Whether an idea was put to the test: no answer, a duplicate, noise and a certificate say nothing about one."""
     if evaluation.purpose not in ("search", "confirm") or proposal.trouble is not None:
         return False
-    return not (isinstance(evaluation, Failed) and any(isinstance(d, Duplicate) for d in evaluation.diagnostics))
+    if not isinstance(evaluation, Failed):
+        return True
+    return not evaluation.unsettled and not any(isinstance(d, Duplicate) for d in evaluation.diagnostics)
 
 
 def _attempt(proposal: Proposal, parent: Parent | None, evaluation: Evaluation) -> Attempt:
@@ -248,14 +258,14 @@ def _attempt(proposal: Proposal, parent: Parent | None, evaluation: Evaluation) 
         speedup=evaluation.speedup if isinstance(evaluation, Passed) else None,
         low=evaluation.interval[0] if isinstance(evaluation, Passed) else None,
         high=evaluation.interval[1] if isinstance(evaluation, Passed) else None,
-        by_workload=_by_workload(evaluation),
+        by_workload_us=_times(evaluation),
         finding=finding,
     )
 
 
-def _by_workload(evaluation: Evaluation) -> dict[str, float]:
+def _times(evaluation: Evaluation) -> dict[str, float]:
     if isinstance(evaluation, Passed):
-        return {m.workload: m.speedup for m in evaluation.measurements}
+        return {m.workload: m.candidate_us for m in evaluation.measurements}
     return {e.workload: e.estimated_us for e in evaluation.estimates} if isinstance(evaluation, Triaged) else {}
 
 

@@ -7,6 +7,7 @@ from kernelevolve.catalog import EXECUTORS
 from kernelevolve.executors import Executor, judged
 from kernelevolve.plans import certification
 from kernelevolve.registry.domain import domain
+from kernelevolve.rest import AtRest
 from kernelevolve.schema import (
     CalibrationJob,
     Candidate,
@@ -82,10 +83,12 @@ def _measure(best: Candidate, run: Run, settings: Settings) -> Evaluation:
             )
         )
         plan, longer = certification(len(workloads))
+        rest = AtRest.of(run)
+        rest.calibrated(calibration)
         job = Job(
             target=spec.target, candidate=best, hardware=spec.hardware, purpose="certify", workloads=workloads,
-            baselines={w: (calibration.fastest(w),) for w in workloads}, timing=plan, threads=spec.threads,
-            sandbox=spec.sandbox, cache_dir=cache_dir,
+            baselines={w: (calibration.fastest(w),) for w in workloads}, rest_us=rest.us, timing=plan,
+            threads=spec.threads, sandbox=spec.sandbox, cache_dir=cache_dir,
         )  # fmt: skip
         first = judged(executor, job)
         unclear = _unclear(first)

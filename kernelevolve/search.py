@@ -200,6 +200,7 @@ class Session:
             spec, self._store, minds,
             standing=self._standing, spending=self._spending, earlier=world.earlier(found),
         )  # fmt: skip
+        self._standing.rest.calibrated(found)
         course.restore()
         self._codes = course.codes
         return course
@@ -253,7 +254,7 @@ class Session:
             timing=confirmation(spec.evals) if confirms else TimingPlan(),
             baselines={w: (name,) for w, name in fastest_baselines(self._calibration).items()},
             threads=spec.threads, cache_dir=str(self._settings.cache), counters=confirms, sandbox=spec.sandbox,
-            known={} if confirms else dict(self._codes),
+            known={} if confirms else dict(self._codes), rest_us=self._standing.rest.us,
         )  # fmt: skip
 
     def _seconds(self) -> float:

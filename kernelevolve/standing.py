@@ -5,6 +5,7 @@ from typing import Literal
 
 from kernelevolve.llm.budget import Totals
 from kernelevolve.policies.stopping import Spent, StopReason, stop
+from kernelevolve.rest import AtRest, surest, width
 from kernelevolve.schema import Calibration, Candidate, Evaluation, Failed, Parent, Passed, RunSpec, Triaged
 
 Stage = Literal["calibrating", "searching", "confirming", "done"]
@@ -61,6 +62,7 @@ class Standing:
 
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
+        self.rest = AtRest()
         self.begun = 0
         """steps that were asked for; the next one has this number"""
         self.evaluated = 0
@@ -95,6 +97,7 @@ class Standing:
 
     def count(self, evaluation: Evaluation) -> None:
         """Take an evaluation of the search, or a confirmation, into account."""
+        self.rest.saw(evaluation)
         self.device_s += evaluation.costs.total_s
         self._longest_s = max(self._longest_s, evaluation.costs.total_s)
         if evaluation.purpose == "search":
@@ -111,14 +114,15 @@ class Standing:
             self._estimated = time, outcome.candidate
 
     def doubtful(self) -> tuple[int, Candidate] | None:
-        """The best, where it has to be looked at once more: its interval is so wide that a rival can't be told from it.
+        """The best, where it has to be looked at once more, so that a moment of noise doesn't keep its place for good.
 
-        A moment of noise would keep its place for good otherwise.
+        Its interval is so wide that a rival can't be told from it, or its baselines were not at rest, as is known now.
         """
         best = self.best_passed
-        if self._rival is None or best is None or self.best is None:
+        if best is None or self.best is None or self._looks >= MOST_LOOKS:
             return None
-        return (self.best_number, self.best.candidate) if self._wide(best) else None
+        wide = self._rival is not None and self._wide(best)
+        return (self.best_number, self.best.candidate) if wide or self.rest.flatter(best) else None
 
     def looking(self) -> None:
         """Note that the best is being looked at once more."""
@@ -132,7 +136,7 @@ class Standing:
         if best is None or said.beats(best):
             self._crown(number, outcome)
         elif self.best is not None and outcome.candidate == self.best.candidate:
-            if width(said) < width(best):
+            if surest((best, said)) is said:
                 self.best = outcome
             if self._rival is not None:
                 again, self._rival = self._rival, None
@@ -170,12 +174,6 @@ class Standing:
         )
         stalled = self.evaluated - self._evaluated_at_best
         return stop(spec.stop, spec.budgets, spec.evals, spent=spent, best=self.best_passed, stalled=stalled)
-
-
-def width(said: Passed) -> float:
-    """Upper over lower end of its interval."""
-    low, high = said.interval
-    return high / low
 
 
 def fastest_baselines(calibration: Calibration) -> dict[str, str]:

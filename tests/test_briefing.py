@@ -116,8 +116,8 @@ def test_an_attempt_says_what_was_tried_and_how_it_ended(family):
     assert (best.change, best.idea, best.outcome, best.speedup) == ("rewrite", "idea 4", "passed", pytest.approx(2.0))
     assert (failed.outcome, failed.speedup) == ("failed", None)
     assert failed.finding == "build: expected ';' before '}'"
-    assert best.by_workload == {"n1024": pytest.approx(2.0)}
-    assert failed.by_workload == {}
+    assert best.by_workload_us == {"n1024": pytest.approx(7.5)}
+    assert failed.by_workload_us == {}
 
 
 def test_a_confirmation_replaces_what_the_search_had_measured(family):

@@ -8,6 +8,7 @@ from typing import Literal
 
 from kernelevolve.cli import formats
 from kernelevolve.policies.stopping import Levers
+from kernelevolve.rest import surest, width
 from kernelevolve.schema import (
     Candidate,
     Diagnostic,
@@ -24,7 +25,7 @@ from kernelevolve.schema import (
     Triaged,
 )
 from kernelevolve.schema.nowin import Lever, NothingWins
-from kernelevolve.standing import WIDE, width
+from kernelevolve.standing import WIDE
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def best_of(steps: Iterable[Step]) -> Best | None:
 
 
 def _surest(step: Step) -> Evaluation | None:
-    """The look with the narrowest interval of several that it passed, else what counts for the step."""
+    """The surest look of several that it passed, else what counts for the step."""
     looks = [look for look in step.confirmations if isinstance(look, Passed)]
-    return min(looks, key=width) if len(looks) == len(step.confirmations) > 0 else verdict_on(step)
+    return surest(looks) if len(looks) == len(step.confirmations) > 0 else verdict_on(step)
 
 
 def finished(run: Run) -> tuple[Step, ...]:

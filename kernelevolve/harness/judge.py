@@ -24,7 +24,7 @@ from kernelevolve.harness.plausible import above_the_floor, batches_agree
 from kernelevolve.harness.pressure import Pressure
 from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import MODULE_RUNNER, Program, candidate_program, module_program
-from kernelevolve.harness.quiet import LOOKS, Quiet, void
+from kernelevolve.harness.quiet import LOOKS, Quiet, cautious, void
 from kernelevolve.harness.roofline import profile, roofline_us
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.sandbox import Sandbox
@@ -174,6 +174,9 @@ class _Case:
         self, bench: Bench, timed: tuple[Workload, ...], built: Built
     ) -> tuple[list[Measurement], list[Diagnostic]]:
         judge = self._judge
+        for name, known in self._job.rest_us.items():
+            for baseline, took_us in known.items():
+                bench.quiet.saw(name, baseline, took_us)
         self._rest(bench, timed)
         with (
             Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner,
@@ -279,6 +282,7 @@ class _Case:
             quiet.forget(found.workload, found.baseline)
             if self._device.shared:
                 raise RunnerFailed(void(found))
+            return cautious(found, self._job.timing.confidence)
         quiet.saw(found.workload, found.baseline, found.baseline_us)
         return found
 

@@ -4,6 +4,7 @@ Candidate and baseline take turns: what slows both is no harm. What slows the ba
 a candidate left on the device, or a neighbour on a virtual machine while the baseline's threads wait for each other.
 """
 
+from kernelevolve.harness.statistics import Interval, verdict
 from kernelevolve.schema import Measurement, Unsettled
 
 LOOKS = 3
@@ -28,6 +29,18 @@ class Quiet:
     def forget(self, workload: str, baseline: str) -> None:
         """The machine is another one than it was: its time at rest is taken anew."""
         self._least.pop((workload, baseline), None)
+
+
+def cautious(found: Measurement, confidence: float) -> Measurement:
+    """What is left of a speed-up over a baseline that was disturbed: the one that it has over the baseline at rest.
+
+    The interval reaches from there to what was measured, so that nobody crowns it without another look.
+    """
+    assert found.baseline_rest_us is not None
+    share = found.baseline_rest_us / found.baseline_us
+    low = found.low * share
+    said = verdict(Interval(low, found.high, found.confidence), confidence)
+    return found.model_copy(update={"speedup": found.speedup * share, "low": low, "verdict": said})
 
 
 def void(found: Measurement) -> Unsettled:

@@ -7,7 +7,8 @@ LATENCY_SHARE = 0.2
 
 _ADVICE: dict[Bound, str] = {
     "memory": "it is near the bandwidth of the memory it works in: move fewer bytes (fuse, narrow, reuse in cache)",
-    "compute": "it is near the arithmetic peak: do fewer operations, or use wider or lower-precision instructions",
+    "compute": "it is near the arithmetic peak: do fewer operations, or use wider instructions; "
+    "of lower precision only where that is as exact as the element type demands",
     "latency": "neither bandwidth nor arithmetic explains the time: look at dependencies, branches, scalar code, "
     "thread imbalance and start-up cost",
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kernelevolve.policies.base import Plan
 from kernelevolve.policies.ranking import Ranking, worth
 from kernelevolve.policies.uses import Uses
-from kernelevolve.schema import Change, Failed, Memory, Parent, Passed
+from kernelevolve.schema import Change, Evaluation, Failed, Memory, Parent, Passed
 
 WORTHY = math.log(2.0)
 """How much less a crossover's second parent may be worth: one that is half as fast has nothing to give."""
@@ -36,6 +36,14 @@ class Filing:
     """whether nothing was known of the candidate"""
     usable: bool
     """whether it may be a parent now"""
+
+
+def _behind(theirs: Evaluation, mine: Evaluation) -> bool:
+    """Whether one is no faster than the other on any of several workloads."""
+    if not isinstance(theirs, Passed) or not isinstance(mine, Passed) or len(mine.measurements) < 2:
+        return False
+    times = {m.workload: m.candidate_us for m in mine.measurements}
+    return all(m.candidate_us >= times.get(m.workload, 0.0) for m in theirs.measurements)
 
 
 class Population:
@@ -87,7 +95,7 @@ class Population:
             self._drafts += outcome.candidate.lineage.change == "draft"
         self._take_out(digest)
         if isinstance(evaluation, Failed):
-            self._file_failure(outcome)
+            self._file_failure(outcome, evaluation)
         elif isinstance(evaluation, Passed) and not evaluation.settled:
             self._waiting.add(digest)
         else:
@@ -138,7 +146,9 @@ class Population:
     def _worthy(self, other: Parent, parent: Parent) -> bool:
         """Whether there may be something in one that is missing in the other, and wasn't looked for often enough."""
         mine, theirs = parent.evaluation, other.evaluation
-        if isinstance(mine, Failed) or isinstance(theirs, Failed):
+        if isinstance(mine, Failed) or isinstance(theirs, Failed) or _behind(theirs, mine):
+            return False
+        if parent.candidate.files == other.candidate.files:
             return False
         fresh = self.uses.joined(parent.candidate.digest, other.candidate.digest) < _JOINED
         return fresh and worth(theirs) >= worth(mine) - WORTHY
@@ -212,10 +222,13 @@ class Population:
             self._order[place] = last
             self._place[last] = place
 
-    def _file_failure(self, outcome: Parent) -> None:
-        digest, evaluation = outcome.candidate.digest, outcome.evaluation
+    def _file_failure(self, outcome: Parent, evaluation: Failed) -> None:
+        digest = outcome.candidate.digest
         self._failed.add(digest)
-        if evaluation.purpose == "search" and not any(d.kind in _NOT_ITS_CODE for d in evaluation.diagnostics):
+        # Constants of a kernel that works, which don't build together, are left alone.
+        settings = outcome.candidate.lineage.change == "retune" and evaluation.stage == "build"
+        its_code = not settings and not any(d.kind in _NOT_ITS_CODE for d in evaluation.diagnostics)
+        if evaluation.purpose == "search" and its_code:
             self._repairable[digest] = outcome
             if len(self._repairable) > _REPAIRABLE:
                 del self._repairable[next(iter(self._repairable))]

@@ -26,6 +26,7 @@ from kernelevolve.schema.diagnostic import (
 from kernelevolve.schema.entry import Box, Entry, Provenance, Refused
 from kernelevolve.schema.estimate import Estimate, EstimateParts, NoEstimate
 from kernelevolve.schema.evaluation import (
+    DISTURBED,
     BaselineTime,
     Calibration,
     Environment,
@@ -67,6 +68,7 @@ from kernelevolve.schema.target import (
 from kernelevolve.schema.triage import CompiledKernel, Instructions, KernelNeeds, Resources, TensorUse, Triage
 
 __all__ = [
+    "DISTURBED",
     "DTYPE_BYTES",
     "Answer",
     "Ask",

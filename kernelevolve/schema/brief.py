@@ -62,8 +62,8 @@ class Attempt(Record):
     speedup: float | None = Field(None, description="over the fastest baseline; None unless it passed")
     low: float | None = Field(None, description="lower end of the interval of the speed-up")
     high: float | None = Field(None, description="upper end of the interval of the speed-up")
-    by_workload: dict[str, float] = Field(
-        default={}, description="speed-ups; where the run measures nothing, estimated microseconds"
+    by_workload_us: dict[str, float] = Field(
+        default={}, description="microseconds a call; estimated ones where the run measures nothing"
     )
     finding: str = Field("", description="of a failure: stage and first diagnostic")
 

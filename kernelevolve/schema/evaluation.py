@@ -32,7 +32,10 @@ class Measurement(Record):
     baseline_rest_us: float | None = Field(
         None, description="the least that the baseline took before on this machine, microseconds; None where unknown"
     )
-    speedup: float = Field(description="median of the paired ratios baseline over candidate")
+    speedup: float = Field(
+        description="median of the paired ratios baseline over candidate; where the baseline was disturbed throughout, "
+        "over the baseline at rest"
+    )
     low: float = Field(description="lower end of the interval of the speed-up")
     high: float = Field(description="upper end of the interval of the speed-up")
     confidence: float = Field(description="coverage of the interval, 0 to 1")

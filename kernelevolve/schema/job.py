@@ -53,6 +53,9 @@ class Job(Record):
         default_factory=dict,
         description="workload to the baselines it is timed against; the fastest is found where missing",
     )
+    rest_us: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="workload to baseline to the least that it took so far, microseconds"
+    )
     limits: Limits = Limits()
     timing: TimingPlan = TimingPlan()
     known: dict[str, str] = Field(

@@ -143,9 +143,19 @@ def test_a_time_that_was_lost_in_noise_is_nothing_to_repair(finding, asked):
     assert any(policy.ask().change == "repair" for _ in range(30)) == asked
 
 
+def test_constants_that_do_not_build_together_are_nothing_to_repair():
+    for change, repaired in (("retune", False), ("rewrite", True)):
+        policy = Random(Random.Config(), seed=0, changes=("rewrite", "repair"))
+        for step in range(4):
+            candidate = a_candidate(lineage=Lineage(origin=f"kernel {step}", change=change))
+            policy.tell(step, Parent(candidate=candidate, evaluation=a_failed(candidate, "build")))
+        assert any(policy.ask().change == "repair" for _ in range(30)) == repaired
+
+
 def test_a_crossover_takes_no_parent_that_has_nothing_to_give():
-    """Of candidates half as fast or slower none is joined with the parent: another change is made."""
-    parent, near, far = (a_candidate(tunables={"BLOCK": block}) for block in (16, 32, 64))
+    """None that is half as fast or slower, and none that differs in constants only: another change is made."""
+    parent, near, far, same = (a_candidate(files={"main.cpp": f"// {name}"}) for name in ("a", "b", "c", "a"))
+    same = same.model_copy(update={"tunables": {"BLOCK": 64}})
     lonely = Population(("crossover", "rewrite"))
     lonely.tell(0, Parent(candidate=parent, evaluation=a_passed(parent, 3.0)))
     lonely.tell(1, Parent(candidate=far, evaluation=a_passed(far, 0.5)))
@@ -153,14 +163,34 @@ def test_a_crossover_takes_no_parent_that_has_nothing_to_give():
     plans = [lonely.breed(random.Random(seed), fast) for seed in range(40)]
     assert {plan.change for plan in plans} == {"rewrite"}
     lonely.tell(2, Parent(candidate=near, evaluation=a_passed(near, 2.5)))
+    lonely.tell(3, Parent(candidate=same, evaluation=a_passed(same, 2.9)))
     plans = [lonely.breed(random.Random(seed), fast) for seed in range(40)]
     joined = {plan.parents[1].candidate.digest for plan in plans if plan.change == "crossover"}
     assert joined == {near.digest}
 
 
+def test_a_crossover_takes_no_parent_that_is_behind_on_every_workload():
+    def timed(name, *times):
+        found = [
+            a_measurement(2.0, workload=f"n{n}", candidate_us=us, baseline_us=2 * us) for n, us in enumerate(times)
+        ]
+        candidate = a_candidate(files={"main.cpp": f"// {name}"})
+        return Parent(candidate=candidate, evaluation=a_passed(candidate, measurements=tuple(found)))
+
+    parent, behind, ahead = timed("a", 10.0, 20.0), timed("b", 11.0, 20.0), timed("c", 14.0, 19.0)
+    population = Population(("crossover", "rewrite"))
+    for step, other in enumerate((parent, behind)):
+        population.tell(step, other)
+    assert {population.breed(random.Random(seed), parent).change for seed in range(20)} == {"rewrite"}
+    population.tell(2, ahead)
+    plans = [population.breed(random.Random(seed), parent) for seed in range(40)]
+    joined = {plan.parents[1].candidate.digest for plan in plans if plan.change == "crossover"}
+    assert joined == {ahead.candidate.digest}
+
+
 def test_the_same_two_are_joined_no_more_than_twice():
     """Whichever comes first, and counted from the asking: a third answer would be much like the other two."""
-    one, other = (a_candidate(tunables={"BLOCK": block}) for block in (16, 32))
+    one, other = (a_candidate(files={"main.cpp": f"// {name}"}) for name in "ab")
     pair = Population(("crossover", "rewrite"))
     for step, candidate in enumerate((one, other)):
         pair.tell(step, Parent(candidate=candidate, evaluation=a_passed(candidate, 2.0)))
