@@ -34,8 +34,11 @@ def text(line: str = "") -> None:
 
 
 def verbatim(text: str) -> None:
-    """Print text of somebody else's as it is: nothing in it is wrapped, coloured or taken for a sign."""
-    print(text)
+    """Print text of somebody else's as it is: nothing in it is wrapped, coloured or taken for a sign.
+
+    All of it is out before anything that is said on standard error afterwards.
+    """
+    print(text, flush=True)
 
 
 def show(renderable: RenderableType) -> None:
