@@ -109,7 +109,7 @@ def test_a_job_may_name_the_baselines_to_beat(evaluate: Evaluate) -> None:
 def test_a_baseline_that_takes_much_longer_than_at_rest_is_marked_or_where_the_candidate_may_be_why_void(
     evaluate: Evaluate, judge: Judge, tiny: Target, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool
 ) -> None:
-    """It is looked at again before. Then the machine is believed to be a slower one now, and measured anew."""
+    """It is looked at again before, and what it takes at rest is measured anew afterwards."""
     monkeypatch.setattr(Device, "shared", shared)
     job = Job(target=tiny, candidate=a_kernel(), hardware=a_hardware(), cache_dir=str(cache_dir))
     quiet = judge.bench(job, tuple(judge.timed(job))).quiet
@@ -119,13 +119,14 @@ def test_a_baseline_that_takes_much_longer_than_at_rest_is_marked_or_where_the_c
         unsettled = failed(found, "time")
         assert unsettled.kind == "unsettled"
         assert "0.0 us at rest" in unsettled.message
-        assert quiet.rest_us("cpu-16x512", "eager") is None
-        return
-    assert isinstance(found, Passed), found
-    (measured,) = (m for m in found.measurements if m.workload == "cpu-16x512")
-    assert measured.disturbed
-    assert measured.baseline_rest_us == 0.001
-    assert quiet.rest_us("cpu-16x512", "eager") == measured.baseline_us
+    else:
+        assert isinstance(found, Passed), found
+        (measured,) = (m for m in found.measurements if m.workload == "cpu-16x512")
+        assert measured.disturbed
+        assert measured.baseline_rest_us == 0.001
+        assert measured.low <= measured.speedup < 0.01 < measured.high
+        assert measured.verdict != "faster"
+    assert quiet.rest_us("cpu-16x512", "eager") is None
 
 
 def test_code_that_was_judged_before_is_not_judged_again(evaluate: Evaluate) -> None:

@@ -202,7 +202,9 @@ def test_what_was_tried_is_told_with_its_speed_on_every_workload():
         by_workload_us={"n1024": 10.0, "n64": 0.96}, idea="fewer passes",
     )  # fmt: skip
     estimated = tried.model_copy(update={"outcome": "triaged", "speedup": None, "by_workload_us": {"n1024": 12.5}})
-    prompt = ask(brief("rewrite", (PASSED,), history=(tried, estimated))).prompt
+    noisy = tried.model_copy(update={"low": 0.3, "high": 2.9})
+    prompt = ask(brief("rewrite", (PASSED,), history=(tried, noisy, estimated))).prompt
+    assert "(0.300 to 2.900), more noise than measurement; n1024" in prompt
     assert "(1.100 to 1.300); n1024 10 us, n64 0.96 us. fewer passes" in prompt
     assert "triaged; n1024 12.5 us. fewer passes" in prompt
 
