@@ -1,0 +1,128 @@
+"""Whole searches with the store, briefs, policy and a model service over HTTP, in which nothing is judged.
+
+The model is a server on this machine that writes another kernel each time, after a given latency; the judge makes its
+speed-ups up out of a candidate's digest, at once. What is left is the engine's own work, in milliseconds an evaluation,
+how well lanes hide the models' latency, and how many files a run leaves.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+from kernelevolve import targets
+from kernelevolve.outside import Live
+from kernelevolve.resources import targets_dir
+from kernelevolve.runs import Runs
+from kernelevolve.schema import BaselineTime, Calibration, CalibrationJob, Evaluation, Job
+from kernelevolve.search import Progress, Session
+from kernelevolve.settings import Settings
+from kernelevolve.store import SqlStore
+from kernelevolve.testing.model_server import Asked, ModelServer
+from kernelevolve.testing.records import a_measurement, a_passed, an_environment
+
+TARGET = "topk"
+LATENCY_S, LATENT, LANES = 1.0, 100, 8
+AIM_LATENT_S, AIM_MS, AIM_FILES = 13.5, 20.0, 100
+
+
+class MadeUp:
+    """Stands in a judge's place and judges nothing: a speed-up from .5 to 2.5 out of the candidate's digest."""
+
+    name, concurrency = "made-up", 2
+
+    def calibrate(self, job: CalibrationJob) -> Calibration:
+        times = {w.name: (BaselineTime(baseline="eager", median_us=15.0),) for w in job.target.select("cpu", "search")}
+        return Calibration(target=job.target.digest, times=times, environment=an_environment())
+
+    def submit(self, job: Job) -> Future[Evaluation]:
+        speedup = 0.5 + int(job.candidate.digest[:6], 16) / 2**23
+        found = tuple(a_measurement(speedup, workload=w.name) for w in job.target.select("cpu", "search"))
+        outcome: Future[Evaluation] = Future()
+        outcome.set_result(a_passed(job.candidate, purpose=job.purpose, target=job.target.digest, measurements=found))
+        return outcome
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class World(Live):
+    """The world as it is, but for the judge."""
+
+    def executor(self) -> MadeUp:
+        return MadeUp()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--evals", type=int, action="append", help="length of a run; again for more (100 and 1000)")
+    options = parser.parse_args()
+    os.environ.setdefault("OPENAI_API_KEY", "made-up")
+    runs = [measured(evals, 0.0) for evals in options.evals or (100, 1000)]
+    latent = measured(LATENT, LATENCY_S)
+    found = {
+        "ms_an_evaluation": {run["evals"]: 1e3 * run["seconds"] / run["evals"] for run in runs},
+        "last_100_ms": {run["evals"]: run["last_100_ms"] for run in runs},
+        "files": {run["evals"]: run["files"] for run in runs},
+        "latent": {"evals": LATENT, "latency_s": LATENCY_S, "lanes": LANES, "seconds": latent["seconds"]},
+    }
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for run in runs:
+            print(f"{run['evals']} evaluations: {1e3 * run['seconds'] / run['evals']:.1f} ms each, the last 100 "
+                  f"{run['last_100_ms']:.1f} ms each (aim: {AIM_MS:.0f}); {run['files']} files")  # fmt: skip
+        print(f"{LATENT} evaluations with models that take {LATENCY_S:.0f} s, {LANES} lanes: {latent['seconds']:.1f} s "
+              f"(aim: {AIM_LATENT_S})")  # fmt: skip
+    fine = latent["seconds"] <= AIM_LATENT_S and all(
+        run["last_100_ms"] <= AIM_MS and (run["evals"] > 1000 or run["files"] < AIM_FILES) for run in runs
+    )
+    return 0 if fine else 1
+
+
+def measured(evals: int, latency_s: float) -> dict[str, float]:
+    """One search in a fresh folder: its seconds, those of its last hundred evaluations, and the files it left."""
+    arrivals: list[float] = []
+
+    def listen(progress: Progress) -> None:
+        while len(arrivals) < progress.evaluated:
+            arrivals.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory(prefix="kernelevolve-bench-") as folder, served(latency_s) as address:
+        home = Path(folder)
+        settings = Settings(
+            evals=evals, lanes=LANES, workers=2, proposer="model", model=(f"openai-chat:made-up@{address}",),
+            tuning=0.0, runs=home / "runs", registry=home / "registry",
+        )  # fmt: skip
+        session = Session.start(settings, TARGET)
+        began = time.perf_counter()
+        session.run(listen, World(settings, session.spec, SqlStore.open(Runs(settings.runs).database)))
+        seconds = time.perf_counter() - began
+        files = sum(path.is_file() for path in (home / "runs").rglob("*"))
+    last = arrivals[-1] - arrivals[-101] if len(arrivals) > 100 else arrivals[-1] - arrivals[0]
+    return {"evals": evals, "seconds": seconds, "last_100_ms": 1e3 * last / min(100, len(arrivals) - 1), "files": files}
+
+
+@contextmanager
+def served(latency_s: float) -> Iterator[str]:
+    """Where the model is. Each of its kernels is another one: a seed with a number in it."""
+    seed = next(s for s in targets.seeds(TARGET, targets_dir(None)) if s.language == "cpp")
+    ((path, text),) = seed.files.items()
+
+    def write(asked: Asked) -> str:
+        code = text.replace("namespace ffi", f"constexpr int kNumber = {asked.number};\nnamespace ffi", 1)
+        return f"Idea: number {asked.number}.\n\n```cpp file={path}\n{code}\n```\n"
+
+    with ModelServer(write, latency_s=latency_s) as server:
+        yield server.base_url("openai-chat")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
