@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Library:
     """by path; those of the folder of skills begin with `learned/`"""
     folder: Path
     """where the hierarchy lies"""
+    _retrieved: dict[str, tuple[Document, ...]] = field(default_factory=dict, repr=False, compare=False)
+    """by the query's digest: a run asks the same again and again"""
 
     @classmethod
     def load(cls, prompts: Prompts, skills: Path | None = None) -> "Library":
@@ -109,7 +111,9 @@ class Library:
 
         What is always included is never left out; of the others, one that is too long makes room for the next.
         """
-        return tuple(self._within(query, self.find(query)))
+        if query.digest not in self._retrieved:
+            self._retrieved[query.digest] = tuple(self._within(query, self.find(query)))
+        return self._retrieved[query.digest]
 
     def _always(self, query: Query) -> tuple[str, ...]:
         """The contract and the language's page: without them a kernel doesn't even build."""

@@ -4,6 +4,7 @@ import io
 import re
 import tokenize
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 _STRING = r'(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*"|(?:u8|[uUL])?\'(?:[^\'\\\n]|\\.)+\''
@@ -35,7 +36,9 @@ def normalised(files: Mapping[str, str]) -> dict[str, str]:
     return found if len(found) != 1 else {"": next(iter(found.values()))}
 
 
+@lru_cache(maxsize=256)
 def _normal(path: str, text: str) -> str:
+    """Kept for a while: a step asks for the same source several times, of proposals and of candidates."""
     return _python(text) if PurePosixPath(path).suffix == ".py" else _cxx(text)
 
 
