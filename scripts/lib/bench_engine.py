@@ -7,6 +7,7 @@ how well lanes hide the models' latency, and how many files a run leaves.
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from kernelevolve import targets
@@ -112,8 +114,21 @@ def measured(evals: int, latency_s: float) -> dict[str, float]:
 
 @contextmanager
 def served(latency_s: float) -> Iterator[str]:
-    """Where the model is. Each of its kernels is another one: a seed with a number in it."""
-    seed = next(s for s in targets.seeds(TARGET, targets_dir(None)) if s.language == "cpp")
+    """Where the model is, in a process of its own: what it costs is not the engine's."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(latency_s, there), daemon=True)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def serve(latency_s: float, asked_for: Connection) -> None:
+    """A model whose every kernel is another one: a seed with a number in it."""
+    seed = next(s for s in targets.seeds(TARGET, targets_dir()) if s.language == "cpp")
     ((path, text),) = seed.files.items()
 
     def write(asked: Asked) -> str:
@@ -121,7 +136,8 @@ def served(latency_s: float) -> Iterator[str]:
         return f"Idea: number {asked.number}.\n\n```cpp file={path}\n{code}\n```\n"
 
     with ModelServer(write, latency_s=latency_s) as server:
-        yield server.base_url("openai-chat")
+        asked_for.send(server.base_url("openai-chat"))
+        server.closing.wait()
 
 
 if __name__ == "__main__":
