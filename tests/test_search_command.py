@@ -189,12 +189,13 @@ def reached(settings, steps):
 
 
 @pytest.fixture
-def recorded(tmp_path, cache_dir, tiny_target_folder, monkeypatch):
-    """A run on a landscape, and its recording."""
+def recorded(tmp_path, cache_dir, tiny_target_folder, monkeypatch, request):
+    """A run of so many evaluations on a landscape, and its recording."""
     landscape(monkeypatch, by_number)
     talk(monkeypatch, ScriptedClient(a_kernel))
     settings = talking_settings(
-        tmp_path / "original", cache_dir, tiny_target_folder, evals=40, lanes=3, workers=2, policy="adaptive"
+        tmp_path / "original", cache_dir, tiny_target_folder, evals=request.param, lanes=3, workers=2,
+        policy="adaptive",
     )  # fmt: skip
     result = Session.start(settings, "tiny").run(ignore)
     with SqlStore.open(Runs(settings.runs).database, read_only=True) as store:
@@ -213,9 +214,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("kills", [pytest.param(1), pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "recorded"), [(1, 40), pytest.param(10, 200, marks=pytest.mark.slow)], indirect=["recorded"]
+)
 def test_a_replay_that_is_killed_ends_as_if_it_had_not_been(kills, recorded, tmp_path, cache_dir, tiny_target_folder):
     path, expected = recorded
+    evals = len(expected.steps)
     settings = some_settings(tmp_path / "again", cache_dir, tmp_path / "no targets are needed")
     settings.runs.parent.mkdir()
     where = {**environment(settings), "PYTHONPATH": str(Path(__file__).parent), "PATH": "/nowhere"}
@@ -229,7 +233,7 @@ def test_a_replay_that_is_killed_ends_as_if_it_had_not_been(kills, recorded, tmp
         )  # fmt: skip
         if kill == kills:
             break
-        wanted = max((kill + 1) * 40 // (kills + 2), before + 1)
+        wanted = max((kill + 1) * evals // (kills + 2), before + 1)
         until(lambda wanted=wanted: reached(settings, wanted), process)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
@@ -237,7 +241,7 @@ def test_a_replay_that_is_killed_ends_as_if_it_had_not_been(kills, recorded, tmp
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     document = json.loads(out)
-    assert (document["verdict"], document["evaluated"]) == ("replayed", 40)
+    assert (document["verdict"], document["evaluated"]) == ("replayed", evals)
     run = stored(settings, document["run"])
     assert everything(run) == everything(expected)
     kinds = [e.kind for e in run.events]
