@@ -23,6 +23,7 @@ from kernelevolve.cli.summary import (
     verdict_on,
 )
 from kernelevolve.cli.waste import Waste, ends, rows
+from kernelevolve.proposers.evidence import without_folders
 from kernelevolve.schema import Candidate, Failed, Passed, Run, Step, Triaged
 
 
@@ -125,7 +126,7 @@ def _baselines(run: Run) -> list[tuple[str, str, str]]:
     """Workload, baseline, and its time or its problem, out of the calibration."""
     times = run.calibration.times if run.calibration else {}
     return [
-        (workload, time.baseline, time.problem or formats.microseconds(time.median_us or 0.0))
+        (workload, time.baseline, without_folders(time.problem or formats.microseconds(time.median_us or 0.0)))
         for workload, found in times.items()
         for time in found
     ]

@@ -7,8 +7,8 @@ from kernelevolve.cli import report
 from kernelevolve.cli.curve import draw
 from kernelevolve.cli.summary import Certification
 from kernelevolve.cli.waste import waste_of
-from kernelevolve.schema import Refused
-from kernelevolve.testing.records import a_candidate, a_failed, a_passed, a_target
+from kernelevolve.schema import BaselineTime, Refused
+from kernelevolve.testing.records import a_calibration, a_candidate, a_failed, a_passed, a_target
 
 NOT_ASKED = Certification("none")
 
@@ -42,6 +42,15 @@ def test_the_headline_is_the_confirmed_figure_with_its_interval():
     page = write(a_run(), NOT_ASKED)
     for text in (page.html, page.markdown):
         assert "double on test-cpu-2c: 1.50x [1.47, 1.53] over the fastest baseline, not certified" in text
+
+
+def test_why_a_baseline_fails_is_told_without_where_things_lie_on_this_machine():
+    raised = BaselineTime(baseline="compiled", median_us=None, problem="in /home/me/judge/baselines.py, line 44: no")
+    run = a_run(calibration=a_calibration(times={"n1024": (raised,)}))
+    page = write(run, NOT_ASKED)
+    for text in (page.html, page.markdown):
+        assert "in baselines.py, line 44: no" in text
+        assert "/home/me" not in text
 
 
 def test_losses_of_the_certification_are_marked():
