@@ -1,6 +1,8 @@
 """Certification: the best candidate, measured again in fresh processes on workloads that no brief ever showed."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 from kernelevolve import __version__
 from kernelevolve.catalog import EXECUTORS
@@ -14,26 +16,50 @@ from kernelevolve.schema import (
     Entry,
     Evaluation,
     Failed,
+    Hardware,
     Job,
     Passed,
     Provenance,
     Refused,
     Run,
+    Sandboxing,
+    Target,
 )
 from kernelevolve.settings import Settings
 
 
-def certify(best: Candidate, run: Run, settings: Settings) -> Entry | Refused:
+@dataclass(frozen=True)
+class Subject:
+    """What a candidate is certified for, and where it comes from."""
+
+    target: Target
+    hardware: Hardware
+    threads: int
+    sandbox: Sandboxing
+    run: str
+    rest: AtRest
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """As the run was asked for."""
+        spec = run.spec
+        return cls(
+            target=spec.target, hardware=spec.hardware, threads=spec.threads, sandbox=spec.sandbox, run=spec.run,
+            rest=AtRest.of(run),
+        )  # fmt: skip
+
+
+def certify(best: Candidate, subject: Subject, settings: Settings) -> Entry | Refused:
     """Measure a candidate on all timed workloads, the held-out ones included, against the fastest baseline of each.
 
     What stays ambiguous, or had a baseline that took much longer than it can, is measured once more, longer and in a
     fresh process; and all of it where noise hid a time. The entry's domain is where it was
     measured to win; every loss is kept as evidence. Raises `JudgeError`.
     """
-    return outcome(best, run, _measure(best, run, settings))
+    return outcome(best, subject, _measure(best, subject, settings))
 
 
-def outcome(best: Candidate, run: Run, evaluation: Evaluation) -> Entry | Refused:
+def outcome(best: Candidate, subject: Subject, evaluation: Evaluation) -> Entry | Refused:
     """What a certification's measurements amount to."""
     if isinstance(evaluation, Failed):
         said = "; ".join(d.message for d in evaluation.diagnostics)
@@ -51,44 +77,42 @@ def outcome(best: Candidate, run: Run, evaluation: Evaluation) -> Entry | Refuse
             evaluation=evaluation,
         )  # fmt: skip
     return Entry(
-        target=run.spec.target.name,
-        target_digest=run.spec.target.digest,
-        hardware=run.spec.hardware,
+        target=subject.target.name,
+        target_digest=subject.target.digest,
+        hardware=subject.hardware,
         candidate=best,
         domain=boxes,
         evidence=evaluation.measurements,
         environment=evaluation.environment,
         provenance=Provenance(
-            run=run.spec.run,
+            run=subject.run,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             kernelevolve=__version__,
         ),
     )
 
 
-def _measure(best: Candidate, run: Run, settings: Settings) -> Evaluation:
-    spec = run.spec
-    workloads = tuple(w.name for w in spec.target.select(spec.hardware.device, "search", "held_out"))
+def _measure(best: Candidate, subject: Subject, settings: Settings) -> Evaluation:
+    workloads = tuple(w.name for w in subject.target.select(subject.hardware.device, "search", "held_out"))
     executor: Executor = EXECUTORS.load("local")(EXECUTORS.load("local").Config(workers=1))
     cache_dir = str(settings.cache)
     try:
         calibration = executor.calibrate(
             CalibrationJob(
-                target=spec.target,
-                hardware=spec.hardware,
+                target=subject.target,
+                hardware=subject.hardware,
                 workloads=workloads,
-                threads=spec.threads,
-                sandbox=spec.sandbox,
+                threads=subject.threads,
+                sandbox=subject.sandbox,
                 cache_dir=cache_dir,
             )
         )
         plan, longer = certification(len(workloads))
-        rest = AtRest.of(run)
-        rest.calibrated(calibration)
+        subject.rest.calibrated(calibration)
         job = Job(
-            target=spec.target, candidate=best, hardware=spec.hardware, purpose="certify", workloads=workloads,
-            baselines={w: (calibration.fastest(w),) for w in workloads}, rest_us=rest.us, timing=plan,
-            threads=spec.threads, sandbox=spec.sandbox, cache_dir=cache_dir,
+            target=subject.target, candidate=best, hardware=subject.hardware, purpose="certify", workloads=workloads,
+            baselines={w: (calibration.fastest(w),) for w in workloads}, rest_us=subject.rest.us, timing=plan,
+            threads=subject.threads, sandbox=subject.sandbox, cache_dir=cache_dir,
         )  # fmt: skip
         first = judged(executor, job)
         unclear = _unclear(first)

@@ -14,7 +14,7 @@ from searching import (
 
 from kernelevolve import hardware, targets
 from kernelevolve.catalog import Catalog
-from kernelevolve.certify import certify
+from kernelevolve.certify import Subject, certify
 from kernelevolve.runs import Runs
 from kernelevolve.schema import Candidate, Entry, Lineage, Refused, Run
 from kernelevolve.search import Session
@@ -42,7 +42,7 @@ def certified(settings, monkeypatch):
     judge_here(monkeypatch)
     machine = hardware.measured(None, 1, settings.cache)
     spec = a_run_spec(target=targets.load("tiny", settings.targets), hardware=machine, threads=1)
-    return lambda body: certify(a_candidate(body), Run(spec=spec), settings)
+    return lambda body: certify(a_candidate(body), Subject.of(Run(spec=spec)), settings)
 
 
 def test_a_winner_becomes_an_entry_with_its_domain_and_evidence(certified):
@@ -109,7 +109,7 @@ def measured(settings, monkeypatch):
         jobs = landscape(monkeypatch, answer)
         monkeypatch.setattr("kernelevolve.certify.EXECUTORS", Catalog("executors", {"local": "searching:Landscape"}))
         spec = a_run_spec(target=targets.load("tiny", settings.targets))
-        return certify(a_candidate(QUICKLY), Run(spec=spec), settings), jobs
+        return certify(a_candidate(QUICKLY), Subject.of(Run(spec=spec)), settings), jobs
 
     return measure
 

@@ -4,16 +4,19 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 
 import pytest
 from searching import QUICKLY, SCALE, SLOWLY, Landscape, argv, command, environment, judge_here, kernel, some_settings
 from test_resume import kill_9, orphans_are_ours, until
 from triaging import cpu_queue
 
+from kernelevolve import targets
 from kernelevolve.catalog import Catalog
 from kernelevolve.cli.app import main
 from kernelevolve.drain import drain
 from kernelevolve.errors import StoreError, UsageError
+from kernelevolve.registry.local import LocalRegistry
 from kernelevolve.runs import QueueResults, read_queue, write_queue
 from kernelevolve.schema import evaluation_adapter
 from kernelevolve.testing.executor_contract import descendants
@@ -70,7 +73,7 @@ def test_right_and_wrong_candidates_are_judged_like_any_other(settings, tmp_path
     judge_here(monkeypatch)
     sources = {"quick": kernel(QUICKLY), "broken": BROKEN, "no kernel": "int x;\n", "slow": kernel(SLOWLY)}
     path = put(cpu_queue(tiny_target_folder, sources), tmp_path)
-    outcome = drain(settings, path, ignore)
+    outcome = drain(settings, [path], ignore)
     assert [d.entry.candidate.lineage.origin for d in outcome.drained] == list(sources)
     assert [d.evaluation.outcome for d in outcome.drained] == ["passed", "failed", "failed", "passed"]
     assert [getattr(d.evaluation, "stage", None) for d in outcome.drained] == [None, "check", "parse", None]
@@ -81,7 +84,7 @@ def test_right_and_wrong_candidates_are_judged_like_any_other(settings, tmp_path
     assert kept == [d.evaluation for d in outcome.drained]
     assert not any(d.earlier for d in outcome.drained)
 
-    again = drain(settings, path, ignore)
+    again = drain(settings, [path], ignore)
     assert [(d.entry, d.evaluation) for d in again.drained] == [(d.entry, d.evaluation) for d in outcome.drained]
     assert all(d.earlier for d in again.drained)
     assert len(lines(path)) == 4
@@ -116,26 +119,62 @@ def test_the_best_estimates_go_first_and_top_says_how_many(settings, tmp_path, t
     asked = known_times(monkeypatch, dict.fromkeys(FIVE, 5.0))
     path = put(cpu_queue(tiny_target_folder, FIVE, (1.0, 2.0, 3.0, 4.0)), tmp_path)
     heard = []
-    outcome = drain(settings, path, lambda drained, left: heard.append(left), top=2)
+    outcome = drain(settings, [path], lambda drained, left: heard.append(left), top=2)
     assert (asked, heard, outcome.left) == (["k0", "k1"], [1, 0], 0)
-    assert drain(settings, path, ignore, top=3).left == 0
+    assert drain(settings, [path], ignore, top=3).left == 0
     assert asked == ["k0", "k1", "k2"]
-    assert [d.earlier for d in drain(settings, path, ignore).drained] == [True, True, True, False, False]
+    assert [d.earlier for d in drain(settings, [path], ignore).drained] == [True, True, True, False, False]
+
+
+def test_several_queues_of_a_target_go_by_turns(settings, tmp_path, tiny_target_folder, monkeypatch):
+    asked = known_times(monkeypatch, dict.fromkeys(FIVE, 5.0))
+    names, paths = list(FIVE), []
+    for folder, some in (("one", names[:3]), ("other", names[2:])):
+        (tmp_path / folder).mkdir()
+        queue = cpu_queue(tiny_target_folder, {name: FIVE[name] for name in some}).model_copy(update={"run": folder})
+        paths.append(put(queue, tmp_path / folder))
+    outcome = drain(settings, paths, ignore)
+    assert asked == ["k0", "k2", "k1", "k3", "k4"]
+    assert sorted(outcome.runs.values()) == ["one", "one", "other", "other", "other"]
+    assert sum(len(lines(path)) for path in paths) == 5
+    assert all(d.earlier for d in drain(settings, paths, ignore).drained)
+
+
+def test_queues_of_several_targets_are_refused(settings, tmp_path, tiny_target_folder):
+    queue = cpu_queue(tiny_target_folder, FIVE)
+    (tmp_path / "other").mkdir()
+    paths = [put(queue, tmp_path), put(queue.model_copy(update={"target": "topk"}), tmp_path / "other")]
+    with pytest.raises(UsageError, match="of several targets: tiny, topk"):
+        drain(settings, paths, ignore)
+
+
+def test_as_many_as_there_are_workers_are_judged_at_once(settings, tmp_path, tiny_target_folder, monkeypatch):
+    known_times(monkeypatch, dict.fromkeys(FIVE, 5.0))
+    answer, together = Landscape.answer, threading.Barrier(2, timeout=30.0)
+
+    def meet(job):
+        if job.candidate.lineage.origin in ("k0", "k1"):
+            together.wait()  # breaks where the second isn't begun before the first has ended
+        return answer(job)
+
+    monkeypatch.setattr(Landscape, "answer", staticmethod(meet))
+    path = put(cpu_queue(tiny_target_folder, FIVE), tmp_path)
+    assert drain(settings.model_copy(update={"workers": 2}), [path], ignore).left == 0
 
 
 def test_time_that_is_up_leaves_the_rest_for_later(settings, tmp_path, tiny_target_folder, monkeypatch):
     known_times(monkeypatch, dict.fromkeys(FIVE, 5.0))
     path = put(cpu_queue(tiny_target_folder, FIVE), tmp_path)
     late = settings.model_copy(update={"minutes": 1e-9})
-    assert (drain(late, path, ignore).left, lines(path)) == (5, [])
-    assert drain(settings, path, ignore).left == 0
+    assert (drain(late, [path], ignore).left, lines(path)) == (5, [])
+    assert drain(settings, [path], ignore).left == 0
 
 
 def test_estimates_are_held_against_what_was_measured(settings, tmp_path, tiny_target_folder, monkeypatch):
     times = {"k0": 4.0, "k1": 3.0, "k2": None, "k3": 8.0, "k4": 9.0}
     known_times(monkeypatch, times)
     path = put(cpu_queue(tiny_target_folder, FIVE, (1.0, 2.0, 3.0, 4.0)), tmp_path)
-    found = drain(settings, path, ignore).agreement
+    found = drain(settings, [path], ignore).agreement
     assert found is not None
     assert found.pairs == 3  # one failed, one has no estimate
     assert found.spearman == pytest.approx(0.5)
@@ -145,12 +184,12 @@ def test_estimates_are_held_against_what_was_measured(settings, tmp_path, tiny_t
 def test_a_last_line_that_was_cut_off_is_measured_again(settings, tmp_path, tiny_target_folder, monkeypatch):
     asked = known_times(monkeypatch, dict.fromkeys(FIVE, 5.0))
     path = put(cpu_queue(tiny_target_folder, FIVE), tmp_path)
-    drain(settings, path, ignore, top=3)
+    drain(settings, [path], ignore, top=3)
     results = path.with_suffix(".results.jsonl")
     whole = results.read_bytes()
     os.truncate(results, len(whole) - 10)
     asked.clear()
-    assert drain(settings, path, ignore, top=3).left == 0
+    assert drain(settings, [path], ignore, top=3).left == 0
     assert asked == ["k2"]
     assert results.read_bytes() == whole
 
@@ -167,9 +206,9 @@ def test_a_failure_to_write_stops_it_and_costs_nothing(settings, tmp_path, tiny_
 
     with monkeypatch.context() as patch, pytest.raises(StoreError):
         patch.setattr(QueueResults, "append", full)
-        drain(settings, path, ignore)
+        drain(settings, [path], ignore)
     assert len(lines(path)) == 2
-    drain(settings, path, ignore)
+    drain(settings, [path], ignore)
     assert asked == ["k0", "k1", "k2", "k2", "k3", "k4"]
 
 
@@ -179,7 +218,7 @@ def test_a_failure_to_write_stops_it_and_costs_nothing(settings, tmp_path, tiny_
 def test_a_queue_for_other_hardware_is_refused_with_the_reason(settings, tmp_path, tiny_target_folder):
     queue = cpu_queue(tiny_target_folder, FIVE).model_copy(update={"hardware_key": "nvidia-h200"})
     with pytest.raises(UsageError, match="for nvidia-h200, which isn't here: this machine has"):
-        drain(settings, put(queue, tmp_path), ignore)
+        drain(settings, [put(queue, tmp_path)], ignore)
 
 
 def test_a_queue_for_another_version_of_the_target_is_refused(settings, tmp_path, tiny_target_folder):
@@ -189,7 +228,7 @@ def test_a_queue_for_another_version_of_the_target_is_refused(settings, tmp_path
     file = home / "tiny" / "target.toml"
     file.write_text(file.read_text().replace("rows = 16", "rows = 17"))
     with pytest.raises(UsageError, match="isn't the one that the queue was made for"):
-        drain(settings.model_copy(update={"targets": home}), path, ignore)
+        drain(settings.model_copy(update={"targets": home}), [path], ignore)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +245,7 @@ def test_a_damaged_queue_is_refused_and_nothing_is_written(damage, settings, tmp
     found = damage(path.read_text())
     path.write_bytes(found if isinstance(found, bytes) else found.encode())
     with pytest.raises(UsageError, match=r"queue\.json is no queue, or a damaged one"):
-        drain(settings, path, ignore)
+        drain(settings, [path], ignore)
     assert not path.with_suffix(".results.jsonl").exists()
 
 
@@ -214,13 +253,13 @@ def test_results_that_are_damaged_in_the_middle_are_not_guessed_at(settings, tmp
     path = put(cpu_queue(tiny_target_folder, FIVE), tmp_path)
     path.with_suffix(".results.jsonl").write_text("{}\n")
     with pytest.raises(StoreError, match="line 1, is no evaluation"):
-        drain(settings, path, ignore)
+        drain(settings, [path], ignore)
 
 
 def test_two_do_not_drain_one_queue(settings, tmp_path, tiny_target_folder):
     path = put(cpu_queue(tiny_target_folder, FIVE), tmp_path)
     with QueueResults.beside(path), pytest.raises(UsageError, match="is being drained"):
-        drain(settings, path, ignore)
+        drain(settings, [path], ignore)
 
 
 def test_a_candidate_in_a_language_of_another_device_is_refused(settings, tmp_path, tiny_target_folder):
@@ -228,7 +267,7 @@ def test_a_candidate_in_a_language_of_another_device_is_refused(settings, tmp_pa
     entry = queue.entries[0]
     odd = entry.model_copy(update={"candidate": entry.candidate.model_copy(update={"language": "triton"})})
     with pytest.raises(UsageError, match="triton kernels don't run on"):
-        drain(settings, put(queue.model_copy(update={"entries": (odd,)}), tmp_path), ignore)
+        drain(settings, [put(queue.model_copy(update={"entries": (odd,)}), tmp_path)], ignore)
 
 
 # --- the command ---
@@ -272,6 +311,30 @@ def test_it_ends_with_3_when_every_candidate_failed(here, tmp_path, tiny_target_
     assert main(["eval", "--queue", str(empty)]) == 0
 
 
+@pytest.mark.usefixtures("here")
+def test_the_fastest_is_certified_and_published_where_that_is_wished(tmp_path, tiny_target_folder, monkeypatch, capsys):
+    judge_here(monkeypatch)
+    queue = cpu_queue(tiny_target_folder, {"slow": kernel(SLOWLY), "quick": kernel(QUICKLY)})
+    path = put(queue.model_copy(update={"run": "tiny-elsewhere"}), tmp_path)
+    words = ["eval", "--queue", str(path), "--registry", str(tmp_path / "registry")]
+    assert main([*words, "--certify", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "certified"
+    (stored,) = LocalRegistry(tmp_path / "registry").entries("tiny")
+    assert stored.entry.candidate.lineage.origin == "quick"
+    assert stored.entry.provenance.run == "tiny-elsewhere"
+    roles = {w.name: w.role for w in targets.load("tiny", tiny_target_folder).workloads}
+    assert {roles[m.workload] for m in stored.entry.evidence} == {"search", "held_out"}
+
+
+def test_it_ends_with_4_where_nothing_is_to_be_certified(here, tmp_path, tiny_target_folder, monkeypatch, capsys):
+    known_times(monkeypatch, dict.fromkeys(FIVE, 20.0))
+    path = put(cpu_queue(tiny_target_folder, FIVE), tmp_path)
+    assert main(["eval", "--queue", str(path), "--certify", "--registry", str(tmp_path / "registry")]) == 4
+    assert "no win: nothing beats the baselines here" in capsys.readouterr().out
+    assert not (tmp_path / "registry").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -280,7 +343,7 @@ def test_it_ends_with_3_when_every_candidate_failed(here, tmp_path, tiny_target_
         (["tiny"], "there is no candidate"),
         (["tiny", "a.cpp", "--queue", "none.json"], "names its target, hardware and candidates itself"),
         (["--queue", "none.json", "--hardware", "nvidia-h200"], "names its target"),
-        (["tiny", "a.cpp", "--top", "3"], "--top and --minutes need a queue"),
+        (["tiny", "a.cpp", "--top", "3"], "need a queue"),
     ],
 )
 @pytest.mark.usefixtures("here")

@@ -37,7 +37,7 @@ def certified(session: "Session", result: "SearchResult", chosen: Settings) -> E
     best = _best(result.best)
     if best is None or result.best is None or best.fitness <= 1:
         return Ending("no_win", "nothing beats the baselines here")
-    from kernelevolve.certify import certify
+    from kernelevolve.certify import Subject, certify
     from kernelevolve.registry.local import LocalRegistry
     from kernelevolve.runs import Runs
     from kernelevolve.store import SqlStore
@@ -48,12 +48,19 @@ def certified(session: "Session", result: "SearchResult", chosen: Settings) -> E
         outcome = _earlier(candidate, run, store.evaluations(result.run, "certify"), registry)
     if outcome is None:
         output.note("certifying on held-out workloads")
-        outcome = certify(candidate, run, chosen)
+        outcome = certify(candidate, Subject.of(run), chosen)
+    ending = published(outcome, chosen)
+    session.conclude(outcome, ending.message if ending.entry is None else str(ending.entry))
+    return ending
+
+
+def published(outcome: Entry | Refused, chosen: Settings) -> Ending:
+    """Put an entry into the registry, or say why there is none."""
+    from kernelevolve.registry.local import LocalRegistry
+
     if not isinstance(outcome, Entry):
-        session.conclude(outcome, outcome.message)
         return Ending("refused", outcome.message)
-    path = registry.publish(outcome)
-    session.conclude(outcome, str(path))
+    path = LocalRegistry(chosen.registry).publish(outcome)
     return Ending("certified", f"published as {path}", path)
 
 
@@ -61,12 +68,13 @@ def _earlier(
     candidate: Candidate, run: Run, evaluations: Sequence[Evaluation], registry: "LocalRegistry"
 ) -> Entry | Refused | None:
     """What an earlier sitting of the run came to with this candidate: a run is certified once."""
-    from kernelevolve.certify import outcome
+    from kernelevolve.certify import Subject, outcome
 
     for stored in registry.entries(run.spec.target.name, run.spec.hardware.key):
         if stored.entry.provenance.run == run.spec.run and stored.entry.candidate == candidate:
             return stored.entry
-    said = [outcome(candidate, run, e) for e in evaluations if e.candidate == candidate.digest]
+    subject = Subject.of(run)
+    said = [outcome(candidate, subject, e) for e in evaluations if e.candidate == candidate.digest]
     return next((o for o in said if isinstance(o, Refused)), None)
 
 

@@ -8,20 +8,21 @@ import typer
 from kernelevolve import settings
 from kernelevolve.cli import formats, output
 from kernelevolve.cli.options import (
+    CANDIDATE_FAILED,
     AsJson,
     HardwareKey,
     Language,
     Minutes,
+    RegistryDir,
     RequireSandbox,
     SettingsFile,
     TargetsDir,
     Threads,
+    Workers,
 )
 from kernelevolve.cli.queue import drain
 from kernelevolve.errors import UsageError
 from kernelevolve.schema import Evaluation, Failed, Passed
-
-CANDIDATE_FAILED = 3
 
 
 def evaluate(
@@ -29,10 +30,16 @@ def evaluate(
     files: Annotated[list[Path] | None, typer.Argument(help="Source files of the candidate.")] = None,
     *,
     queue: Annotated[
-        Path | None, typer.Option("--queue", help="Judge the candidates of a queue that search --triage left.")
+        list[Path] | None,
+        typer.Option("--queue", help="Judge the candidates of a queue that search --triage left; may be given again."),
     ] = None,
-    top: Annotated[int | None, typer.Option("--top", min=1, help="Of a queue: only the first so many.")] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, help="Of each queue: only the first so many.")] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Of a queue: certify the fastest candidate, and publish it.")
+    ] = False,
+    registry: RegistryDir = None,
     minutes: Minutes = None,
+    workers: Workers = None,
     workload: Annotated[list[str] | None, typer.Option(help="Only this workload; may be given again.")] = None,
     threads: Threads = None,
     hardware: HardwareKey = None,
@@ -43,20 +50,23 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge one candidate, or those of a queue: build, compare results, time against the fastest baseline."""
-    one, many = (target, files, workload, hardware, language), (top, minutes)
-    if queue is None and not (target and files):
+    one, many = (target, files, workload, hardware, language), (top, minutes, workers, certify or None, registry)
+    if not queue and not (target and files):
         raise UsageError("there is no candidate", remedy="kernelevolve eval TARGET FILE, or eval --queue QUEUE")
     if any(one if queue else many):
         raise UsageError(
-            "a queue names its target, hardware and candidates itself" if queue else "--top and --minutes need a queue",
-            remedy="give either TARGET and FILE, or --queue with --top, --minutes, --threads and --targets",
+            "a queue names its target, hardware and candidates itself"
+            if queue
+            else "--top, --minutes, --workers, --certify and --registry need a queue",
+            remedy="give either TARGET and FILE, or --queue and what it may be given",
         )
-    if queue is not None:
+    if queue:
         chosen = settings.load(
-            file, threads=threads, targets=targets, minutes=minutes, require_sandbox=require_sandbox
+            file, threads=threads, targets=targets, minutes=minutes, require_sandbox=require_sandbox, workers=workers,
+            registry=registry,
         )  # fmt: skip
-        if not drain(chosen, queue, top=top, as_json=as_json):
-            raise typer.Exit(CANDIDATE_FAILED)
+        if code := drain(chosen, queue, top=top, certify=certify, as_json=as_json):
+            raise typer.Exit(code)
         return
     assert target and files
     from kernelevolve.evaluate import evaluate_file

@@ -76,6 +76,8 @@ ReplayFrom = Annotated[
 Triage = Annotated[bool, Option("--triage", help="For a GPU that isn't here: ends with a queue for eval --queue.")]
 Resume = Annotated[str | None, Option("--resume", metavar="RUN", help="Go on with a run, to its total budget.")]
 
+CANDIDATE_FAILED = 3
+NO_WIN = 4
 EXIT_CODES = (
     "Exit codes: 0 done; 1 our own failure; 2 usage: it can't be done as asked, or a replay decides otherwise than the "
     "recorded run; 3 the candidate failed; 4 the search ended and nothing beats the baselines, or is left to queue; "

@@ -1,11 +1,13 @@
 """What `search --triage` leaves behind, and what `eval --queue` makes of it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernelevolve.cli import formats, output
+from kernelevolve.cli.ending import Ending, published
+from kernelevolve.cli.options import CANDIDATE_FAILED, NO_WIN
 from kernelevolve.schema import Failed, Passed, Queue, QueueEntry
 from kernelevolve.settings import Settings
 
@@ -52,32 +54,56 @@ def queue_document(result: "SearchResult", queue: Queue, path: Path) -> dict[str
     }
 
 
-def drain(chosen: Settings, path: Path, *, top: int | None, as_json: bool) -> bool:
-    """Judge a queue's candidates on the device that is here; whether any is right, or there was nothing to judge."""
+def drain(chosen: Settings, paths: Sequence[Path], *, top: int | None, certify: bool, as_json: bool) -> int:
+    """Judge queues' candidates on the device that is here, and certify the best if so wished; the exit code."""
     from kernelevolve.drain import drain as empty
 
     try:
-        outcome = empty(chosen, path, _say, top=top)
+        outcome = empty(chosen, paths, _say, top=top)
+        ending = _certified(chosen, outcome) if certify else None
     except KeyboardInterrupt:
-        output.note(f"interrupted; what was measured is kept; go on with: kernelevolve eval --queue {path}")
+        queues = " ".join(f"--queue {path}" for path in paths)
+        output.note(f"interrupted; what was measured is kept; go on with: kernelevolve eval {queues}")
         raise
     if as_json:
-        output.document(drain_document(outcome))
+        output.document(drain_document(outcome, ending))
     else:
         _tell_drained(outcome)
-    return not outcome.drained or any(isinstance(d.evaluation, Passed) for d in outcome.drained)
+        if ending is not None:
+            output.text(f"{ending.verdict.replace('_', ' ')}: {ending.message}")
+    if outcome.drained and not any(isinstance(d.evaluation, Passed) for d in outcome.drained):
+        return CANDIDATE_FAILED
+    return NO_WIN if ending is not None and ending.verdict != "certified" else 0
 
 
-def drain_document(outcome: "Outcome") -> dict[str, object]:
+def _certified(chosen: Settings, outcome: "Outcome") -> Ending:
+    """Certify the best candidate of the queues, and publish it."""
+    from kernelevolve.certify import Subject, certify
+
+    best = outcome.best
+    if best is None:
+        return Ending("no_win", "nothing beats the baselines here")
+    output.note(f"certifying {best.entry.candidate.label} on held-out workloads")
+    subject = Subject(
+        target=outcome.target, hardware=outcome.hardware, threads=chosen.threads_on(outcome.hardware),
+        sandbox=chosen.require_sandbox, run=outcome.runs[best.entry.candidate.digest], rest=outcome.rest,
+    )  # fmt: skip
+    return published(certify(best.entry.candidate, subject, chosen), chosen)
+
+
+def drain_document(outcome: "Outcome", ending: Ending | None) -> dict[str, object]:
     """What `eval --queue --json` prints."""
     return {
-        "target": outcome.queue.target,
-        "hardware": outcome.queue.hardware_key,
-        "queued": len(outcome.queue.entries),
-        "results": str(outcome.results),
+        "target": outcome.target.name,
+        "hardware": outcome.hardware.key,
+        "queued": outcome.queued,
+        "results": [str(path) for path in outcome.results],
         "left": outcome.left,
         "evaluated": [_drained(one) for one in outcome.drained],
         "agreement": None if outcome.agreement is None else vars(outcome.agreement),
+        "verdict": ending.verdict if ending else None,
+        "message": ending.message if ending else None,
+        "entry": str(ending.entry) if ending and ending.entry else None,
     }
 
 
@@ -157,7 +183,7 @@ def _tell_drained(outcome: "Outcome") -> None:
     passed = [one for one in outcome.drained if isinstance(one.evaluation, Passed)]
     earlier = sum(one.earlier for one in outcome.drained)
     output.text(
-        f"{outcome.queue.target} on {outcome.queue.hardware_key}: {len(outcome.drained)} evaluated "
+        f"{outcome.target.name} on {outcome.hardware.key}: {len(outcome.drained)} evaluated "
         f"({earlier} earlier), {len(outcome.drained) - len(passed)} failed, {outcome.left} left"
     )
     output.table(
@@ -165,7 +191,7 @@ def _tell_drained(outcome: "Outcome") -> None:
         [_drained_row(number, one) for number, one in enumerate(outcome.drained, 1)],
     )
     output.text(agreement_line(outcome.agreement))
-    output.text(f"results: {outcome.results}")
+    output.text(f"results: {', '.join(map(str, outcome.results))}")
 
 
 def _drained_row(number: int, one: "Drained") -> tuple[str, ...]:

@@ -8,8 +8,7 @@ import typer
 
 from kernelevolve import settings
 from kernelevolve.cli import formats, output
-from kernelevolve.cli.evaluate import CANDIDATE_FAILED
-from kernelevolve.cli.options import AsJson, SettingsFile, TargetsDir
+from kernelevolve.cli.options import CANDIDATE_FAILED, AsJson, SettingsFile, TargetsDir
 from kernelevolve.resources import exploits_dir
 from kernelevolve.schema import ExploitOutcome, RedTeamReport
 

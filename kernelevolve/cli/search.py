@@ -8,6 +8,7 @@ from kernelevolve import settings
 from kernelevolve.cli import output
 from kernelevolve.cli.ending import REPLAYED, Ending, certified, search_document, tell
 from kernelevolve.cli.options import (
+    NO_WIN,
     AsJson,
     DeviceSeconds,
     Diagnostics,
@@ -61,8 +62,6 @@ if TYPE_CHECKING:
     from kernelevolve.search import SearchResult
 
 __all__ = ["INTERRUPTED", "NO_WIN", "search"]
-
-NO_WIN = 4
 
 
 def search(

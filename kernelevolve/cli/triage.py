@@ -8,11 +8,9 @@ import typer
 from kernelevolve import settings
 from kernelevolve.catalog import LANGUAGES
 from kernelevolve.cli import formats, output
-from kernelevolve.cli.options import AsJson, SettingsFile, TargetsDir
+from kernelevolve.cli.options import CANDIDATE_FAILED, AsJson, SettingsFile, TargetsDir
 from kernelevolve.errors import UsageError
 from kernelevolve.schema import CompiledKernel, Estimate, NoEstimate, Triage
-
-CANDIDATE_FAILED = 3
 
 
 def triage(

@@ -98,13 +98,17 @@ class Bench:
             )
         return Side(self.baselines, self._names.index(baseline), self.index(workload), self.slots(workload))
 
+    def warm(self, workload: str, baseline: str) -> bool:
+        """Whether it was called before."""
+        return (workload, baseline) in self._called
+
     def warm_up(self, workload: str, baselines: Sequence[str] = ()) -> None:
         """Call baselines (all of them by default) once, which may compile them for minutes: not while others wait.
 
         Who fails here fails again when it is timed, and is told then.
         """
         for name in baselines or self._names:
-            if (workload, name) not in self._called:
+            if not self.warm(workload, name):
                 self._called.add((workload, name))
                 side = self.baseline_side(workload, name)
                 side.runner.resume()

@@ -81,8 +81,8 @@ class Judge:
         """Time the baselines of every workload against each other."""
         timed = tuple(self.timed(job))
         bench = self.bench(job, timed)
-        with self.machine.shared():
-            for workload in timed:
+        for workload in timed:
+            with self.machine.shared():  # not held throughout: a baseline may be compiled for minutes
                 bench.warm_up(workload.name)
         with self.machine.alone():
             times = {w.name: bench.calibrate(w.name, job.timing) for w in timed}
@@ -198,13 +198,14 @@ class _Case:
 
     def _rest(self, bench: Bench, timed: tuple[Workload, ...]) -> None:
         """Time the baselines while no candidate is there, which may leave something running."""
-        named = self._job.baselines
-        new = [(w.name, b) for w in timed for b in named.get(w.name, ()) if bench.quiet.rest_us(w.name, b) is None]
+        named = [(w.name, b) for w in timed for b in self._job.baselines.get(w.name, ())]
+        for workload, baseline in named:
+            if not bench.warm(workload, baseline):
+                with self._judge.machine.shared():
+                    bench.warm_up(workload, (baseline,))
+        new = [(workload, baseline) for workload, baseline in named if bench.quiet.rest_us(workload, baseline) is None]
         if not new:
             return
-        with self._judge.machine.shared():
-            for workload, baseline in new:
-                bench.warm_up(workload, (baseline,))
         with self._judge.machine.alone():
             for workload, baseline in new:
                 bench.rest(workload, baseline, self._job.timing)

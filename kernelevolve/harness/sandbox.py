@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import get_native_id
 from typing import get_args
 
 from kernelevolve.errors import JudgeError, ToolchainError
@@ -283,7 +284,7 @@ def native_tool(name: str, cache_dir: Path, *, function: bool = False, include: 
     link = [f"-L{ffi / 'lib'}", "-ltvm_ffi", f"-Wl,-rpath,{ffi / 'lib'}", "-ldl", "-rdynamic"] if loads else []
     tool = cache_dir / "native" / f"{name}-{digest_of(source.read_text(), version, flags, link)[:16]}"
     if not tool.is_file():
-        partial = tool.with_name(f".{tool.name}.{os.getpid()}")
+        partial = tool.with_name(f".{tool.name}.{os.getpid()}.{get_native_id()}")
         try:
             tool.parent.mkdir(parents=True, exist_ok=True)
             run_trusted([gxx, *flags, str(source), "-o", str(partial), *link])
