@@ -91,8 +91,9 @@ class LocalExecutor:
                 judge, answer = self._begin(judge, work, job)
                 try:
                     return answer.result()
-                except BrokenProcessPool:
-                    log.warning("a judge died")
+                except BrokenProcessPool as error:
+                    if not self._closed:
+                        log.warning("a judge died: %s", error)
             with self._lock:
                 raise _is_closed() if self._closed else JudgeError(f"the judge died {_TIMES[tries]}", remedy=_REMEDY)
         finally:

@@ -22,6 +22,10 @@ CHECK_SLOTS = 2
 ROTATION_BYTES = {"cpu": 64 << 20, "gpu": 512 << 20}
 """Timed slots hold about this much in all, so that no call finds its inputs in a core's (or a device's) cache."""
 
+TRUTH_BYTES = 4 << 30
+"""Right answers that are kept on a device, in float64 four times as large as outputs in half precision; the others are
+worked out anew whenever they are asked for."""
+
 _SEAL_FUTURE_WRITE = 0x10
 """F_SEAL_FUTURE_WRITE (Linux 5.1): the judge's mapping stays writable, no other can be made so."""
 
@@ -42,12 +46,12 @@ class Arena:
         self._block = make_block(access, "inputs", self.layout.input_bytes)
         self._oracle = oracle
         self._inputs: list[list[dict[str, torch.Tensor]]] = []
-        self.truths: list[list[tuple[Truth, ...]]] = []
+        self._truths: dict[tuple[int, int], tuple[Truth, ...]] = {}
+        """by workload and slot, as far as they are known and there is room for them"""
         for number, workload in enumerate(workloads):
             self._fill(number, workload)
         self._random = SystemRandom()
         self._generator = torch.Generator(access.torch_device).manual_seed(self._random.getrandbits(60))
-        self._stale: set[tuple[int, int]] = set()
         self._touched: set[tuple[int, int]] = set()
         self._undo: list[tuple[_Words, _Words, _Words, _Words]] = []
         self._draws = np.random.default_rng(self._random.getrandbits(128))
@@ -62,7 +66,7 @@ class Arena:
     def _fill(self, number: int, workload: Workload) -> None:
         layout, oracle = self.layout.workloads[number], self._oracle
         constants: dict[str, torch.Tensor] = {}
-        inputs, truths = [], []
+        inputs = []
         for slot in range(layout.slots):
             made = {**oracle.inputs(workload), **constants}
             constants = {a.name: made[a.name] for a in layout.tensors(CONSTANT)}
@@ -71,9 +75,9 @@ class Arena:
                 views[argument.name] = self._block.view(argument, slot)
                 views[argument.name].copy_(made[argument.name])
             inputs.append(views)
-            truths.append(oracle.truths(made, workload))
+            if isinstance(self._block, HostBlock):
+                self._truths[number, slot] = oracle.truths(made, workload)
         self._inputs.append(inputs)
-        self.truths.append(truths)
 
     @property
     def fd(self) -> int:
@@ -85,7 +89,7 @@ class Arena:
         return self._inputs[workload][slot]
 
     def change(self, workload: int, slot: int) -> None:
-        """Replace one slab (an index of the first axis) of each varying floating input of a slot, and its truth.
+        """Replace one slab (an index of the first axis) of each varying floating input of a slot.
 
         What was there becomes the spare for the next change of that slab: making inputs takes longer than a call.
         """
@@ -98,8 +102,7 @@ class Arena:
                 before = here[index].clone()
                 here[index].copy_(spare[argument.name][index])
                 spare[argument.name][index] = before
-        self.truths[workload][slot] = self._oracle.truths(views, layout.workload)
-        self._stale.discard((workload, slot))
+        self._truths.pop((workload, slot), None)
         if self._prints is not None:
             self._prints[workload][slot] = self._fingerprints(views)
 
@@ -122,7 +125,8 @@ class Arena:
             if spare.is_floating_point() and spare.ndim and spare.numel():
                 where = torch.randint(spare.shape[-1], (*spare.shape[:-1], 1), generator=self._generator)
                 here.scatter_(-1, where, spare.gather(-1, where))
-        self._stale.update((workload, slot) for slot in range(layout.slots))
+        for slot in range(layout.slots):
+            self._truths.pop((workload, slot), None)
 
     def touch(self, workload: int, slot: int, *, same: bool) -> bool:
         """Write an element in every row of each varying floating input of a slot, until `restore`.
@@ -159,15 +163,19 @@ class Arena:
 
     def truth(self, workload: int, slot: int) -> tuple[Truth, ...]:
         """The right answer to the inputs of a slot as they are now."""
-        if (workload, slot) in self._touched:
-            layout = self.layout.workloads[workload]
-            return self._oracle.truths(self._inputs[workload][slot], layout.workload)
-        if (workload, slot) in self._stale:
-            self._stale.discard((workload, slot))
-            self.truths[workload][slot] = self._oracle.truths(
-                self._inputs[workload][slot], self.layout.workloads[workload].workload
-            )
-        return self.truths[workload][slot]
+        place, now = (workload, slot), (workload, slot) not in self._touched
+        if now and place in self._truths:
+            return self._truths[place]
+        found = self._oracle.truths(self._inputs[workload][slot], self.layout.workloads[workload].workload)
+        if now:
+            self._truths[place] = found
+            while not isinstance(self._block, HostBlock) and self._kept_bytes() > TRUTH_BYTES:
+                self._truths.pop(next(iter(self._truths)))
+        return found
+
+    def _kept_bytes(self) -> int:
+        tensors = (t for truths in self._truths.values() for truth in truths for t in (truth.expected, truth.allowed))
+        return sum(t.nbytes for t in tensors if t is not None)
 
     def intact(self) -> bool:
         """Whether the inputs are what they were: pages of a device may be writable to whoever has them."""

@@ -22,11 +22,23 @@ _OURS = re.compile(
 """What a compiled candidate's process maps: the C and C++ libraries, OpenMP, tvm-ffi, the runner and the candidate."""
 
 
-def check(
-    bench: Bench, runner: Runner, timed: tuple[Workload, ...], language: Language, pressure: Pressure
-) -> dict[str, float]:
-    """Compare answers on every workload; microseconds of `prepare` by workload. Raises `RunnerFailed`."""
-    prepared = _answers(bench, runner, compiles_late=language.runner == "python")
+def first_calls(bench: Bench, runner: Runner, language: Language) -> dict[str, float]:
+    """Prepare and call once on every workload: a language that compiles late does it now, and nothing is compared.
+
+    Returns the microseconds of `prepare` by workload. Raises `RunnerFailed`.
+    """
+    prepared = {}
+    for number, workload in enumerate(bench.workloads):
+        if runner.has_prepare:
+            prepared[workload.name] = runner.prepare(number)
+        runner.outputs.poison(number, 0)
+        runner.call(number, [0], first=language.runner == "python")
+    return prepared
+
+
+def check(bench: Bench, runner: Runner, timed: tuple[Workload, ...], language: Language, pressure: Pressure) -> None:
+    """Compare answers on every workload, once all were called. Raises `RunnerFailed`."""
+    _answers(bench, runner)
     with pressure.on():
         for workload in timed:
             _again(bench, runner, bench.index(workload.name))
@@ -34,19 +46,15 @@ def check(
         _own_code(runner)
     elif language.name == "triton":
         _own_kernels(bench, runner, bench.index(timed[0].name))
-    return prepared
 
 
-def _answers(bench: Bench, runner: Runner, *, compiles_late: bool) -> dict[str, float]:
+def _answers(bench: Bench, runner: Runner) -> None:
     """Two inputs of every workload, the differences of several workloads told together."""
     differences: list[Diagnostic] = []
-    prepared = {}
-    for number, workload in enumerate(bench.workloads):
-        if runner.has_prepare:
-            prepared[workload.name] = runner.prepare(number)
+    for number in range(len(bench.workloads)):
         for slot in range(2):
             runner.outputs.poison(number, slot)
-            runner.call(number, [slot], first=compiles_late and slot == 0)
+            runner.call(number, [slot])
             try:
                 bench.verify(runner, number, slot)
             except RunnerFailed as failure:
@@ -56,7 +64,6 @@ def _answers(bench: Bench, runner: Runner, *, compiles_late: bool) -> dict[str, 
             break
     if differences:
         raise RunnerFailed(*differences[:MOST_DIFFERENCES])
-    return prepared
 
 
 def _again(bench: Bench, runner: Runner, number: int) -> None:

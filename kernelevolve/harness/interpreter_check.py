@@ -116,7 +116,7 @@ def _compare(runner: Runner, arena: Arena, number: int) -> None:
     runner.call(number, [0])
     workload = arena.layout.workloads[number].workload
     outputs = runner.outputs.read(number, 0)
-    found = compare(arena.target, workload, arena.inputs(number, 0), outputs, arena.truths[number][0])
+    found = compare(arena.target, workload, arena.inputs(number, 0), outputs, arena.truth(number, 0))
     if found:
         raise RunnerFailed(*found)
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -15,7 +15,7 @@ from kernelevolve.harness.access import Access, access_to
 from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.changing import Changing
-from kernelevolve.harness.checking import check
+from kernelevolve.harness.checking import check, first_calls
 from kernelevolve.harness.device import Device
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
@@ -75,10 +75,15 @@ class Judge:
 
     def evaluate(self, job: Job) -> Evaluation:
         """Build, check and time one candidate; the first stage that fails ends it."""
-        return _Case(self, job).run()
+        with _room(job):
+            return _Case(self, job).run()
 
     def calibrate(self, job: CalibrationJob) -> Calibration:
         """Time the baselines of every workload against each other."""
+        with _room(job):
+            return self._calibrate(job)
+
+    def _calibrate(self, job: CalibrationJob) -> Calibration:
         timed = tuple(self.timed(job))
         bench = self.bench(job, timed)
         for workload in timed:
@@ -101,17 +106,8 @@ class Judge:
         if key not in self._benches:
             torch.set_num_threads(job.threads)
             with self.machine.shared():
-                self._benches[key] = self._make_bench(job, workloads)
+                self._benches[key] = Bench(job.target, workloads, job.threads, self.cache_dir, access=self.access(job))
         return self._benches[key]
-
-    def _make_bench(self, job: Job | CalibrationJob, workloads: tuple[Workload, ...]) -> Bench:
-        try:
-            return Bench(job.target, workloads, job.threads, self.cache_dir, access=self.access(job))
-        except torch.OutOfMemoryError as error:
-            raise JudgeError(
-                f"{job.hardware.key} has no room for the inputs of {job.target.name}: {error}",
-                remedy="end what else uses the device, use fewer --workers, or name fewer workloads",
-            ) from error
 
     def access(self, job: Job | CalibrationJob) -> Access:
         """How judge and runner reach the tensors. Raises `ToolchainError` where torch can't use the device."""
@@ -157,7 +153,7 @@ class _Case:
         job, judge = self._job, self._judge
         timed = tuple(judge.timed(job))
         bench = judge.bench(job, timed)
-        with judge.machine.shared(), self._at("build"):
+        with self._beside(), self._at("build"):
             built = build(job.candidate, job.hardware, job.limits, judge.cache_dir)
         if isinstance(built, BuildFailed):
             return self._failed(built.diagnostics)
@@ -182,11 +178,13 @@ class _Case:
             Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner,
             Pressure(self._job.threads, judge.sandbox.launcher) as pressure,
         ):
-            with judge.machine.shared():
+            with self._beside():
                 with self._at("load"):
                     runner.load(LOAD_S[built.language.runner])
                 with self._at("check"):
-                    prepared = check(bench, runner, timed, built.language, pressure)
+                    prepared = first_calls(bench, runner, built.language)
+            with judge.machine.shared(), self._at("check"):
+                check(bench, runner, timed, built.language, pressure)
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
@@ -195,6 +193,12 @@ class _Case:
                     prepare_us = prepared.get(workload.name)
                     measurements += self._time(bench, runner, workload, prepare_us, profiles, pressure=pressure)
         return measurements, [*profiles, *self._counters(bench, built, measurements)]
+
+    def _beside(self) -> AbstractContextManager[None]:
+        """While the candidate is compiled. Where a GPU is timed, cores are free and nobody waits: a Triton kernel may
+        be compiled for a minute, and its first calls are lost in the others' many.
+        """
+        return nullcontext() if self._device.shared else self._judge.machine.shared()
 
     def _rest(self, bench: Bench, timed: tuple[Workload, ...]) -> None:
         """Time the baselines while no candidate is there, which may leave something running."""
@@ -386,6 +390,18 @@ class _Case:
             environment=self._judge.environment(job),
             costs=self._costs(),
         )
+
+
+@contextmanager
+def _room(job: Job | CalibrationJob) -> Iterator[None]:
+    """Raises `JudgeError` where the device has no room for the judge's own tensors."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise JudgeError(
+            f"{job.hardware.key} has no room for inputs and answers of {job.target.name}: {error}",
+            remedy="end what else uses the device, use fewer --workers, or name fewer workloads",
+        ) from error
 
 
 def _duplicate(of: str) -> Duplicate:

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 MODULE_RUNNER = "kernelevolve.harness.module_runner"
 """Holds candidates that Python loads."""
 
-_OWN = {"TRITON_CACHE_DIR": "/tmp/triton", "XDG_CACHE_HOME": "/tmp/cache", "OPENBLAS_NUM_THREADS": "1"}
-"""A candidate's compilers write to its own empty /tmp; libraries that it doesn't need start no threads."""
+_OWN = {
+    "TRITON_CACHE_DIR": "/tmp/triton", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor", "XDG_CACHE_HOME": "/tmp/cache",
+    "USER": "candidate", "OPENBLAS_NUM_THREADS": "1",
+}  # fmt: skip
+"""A candidate's compilers write to its own empty /tmp, and ask for the name of a user who has no entry inside the
+walls; libraries that it doesn't need start no threads."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import logging
 import os
 from functools import cache
 from pathlib import Path
+from threading import get_native_id
 from typing import Literal
 
 from kernelevolve.schema import digest_of
@@ -75,7 +76,7 @@ def filter_file(folder: Path, role: Role = "usual") -> Path | None:
         wanted.add_rule(refused, "socket", pyseccomp.Arg(0, pyseccomp.NE, _LOCAL))
     wanted.add_rule(refused, "ioctl", pyseccomp.Arg(1, pyseccomp.MASKED_EQ, 0xFFFFFFFF, _PUSH_INPUT))
     folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial = file.with_name(f".{file.name}.{os.getpid()}.{get_native_id()}")
     with partial.open("wb") as stream:
         wanted.export_bpf(stream)
     partial.rename(file)

@@ -100,6 +100,8 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command, _ = python_command(SERVER, str(theirs.fileno()), str(native_tool("walls", cache_dir, function=True)))
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        # Whoever asks torch whether there is a device must not start the driver by it: then nothing may be forked.
+        threads["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
         with theirs:
             process = subprocess.Popen(
                 command, env={**clean_environment(), **threads, **environment}, stdin=subprocess.DEVNULL, cwd="/",

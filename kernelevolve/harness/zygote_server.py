@@ -22,6 +22,8 @@ import signal
 import socket
 import struct
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ from typing import Any, NoReturn
 
 _ENDED = struct.Struct("i")
 _MOST_MESSAGE, _MOST_DESCRIPTORS = 1 << 17, 16
+_WAIT_S = 3.0
 
 
 class Server:
@@ -66,8 +69,8 @@ class Server:
             elif request["do"] == "spawn":
                 pid, pidfd = self._spawn(request, descriptors)
                 answer, passed = {"pid": pid}, [pidfd]
-            elif (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
-                answer = {"error": f"{threads} threads run in it: it can't be forked"}
+            elif threads := _other_threads():
+                answer = {"error": f"other threads run in it ({', '.join(threads)}): it can't be forked"}
         except OSError as error:
             answer = {"error": str(error)}
         finally:
@@ -162,11 +165,41 @@ class Server:
 
 
 def _preload(modules: Sequence[str], arguments: Sequence[str]) -> None:
-    loaded = [importlib.import_module(name) for name in modules]
+    loaded = []
+    for name in modules:
+        loaded.append(importlib.import_module(name))
+        _blame(name)
     if warm_up := getattr(loaded[0], "warm_up", None):
         warm_up(*arguments)
+        _blame(f"{modules[0]}.warm_up")
     gc.collect()
     gc.freeze()  # what is loaded is never looked at again, so children share its pages
+
+
+_STARTED: dict[str, str] = {}
+"""Name of a thread to what was loaded when it was first seen."""
+
+
+def _other_threads() -> list[str]:
+    """The threads beside this one that don't end within a few seconds, with what started them."""
+    deadline = time.monotonic() + _WAIT_S
+    while (names := _thread_names()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [f"{name}, since {_STARTED.get(name, 'it serves')}" for name in names]
+
+
+def _blame(what: str) -> None:
+    for name in _thread_names():
+        _STARTED.setdefault(name, f"{what} was loaded")
+
+
+def _thread_names() -> list[str]:
+    own, names = threading.get_native_id(), []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if int(task.name) != own:
+                names.append((task / "comm").read_text().strip())
+    return names
 
 
 def _arrange(output: int, given: dict[int, int]) -> None:

@@ -4,3 +4,8 @@
 def main(argv: list[str]) -> None:
     """Run `argv[1]` as Python."""
     exec(argv[1], {"__name__": "probe"})
+
+
+def warm_up(code: str = "") -> None:
+    """Run this in the server, before it forks anything."""
+    exec(code, {"__name__": "probe"})

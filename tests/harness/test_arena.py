@@ -115,7 +115,7 @@ def test_every_slot_holds_another_input_and_its_own_answer(arena: Arena) -> None
         slots = [arena.inputs(number, slot) for slot in range(workload.slots)]
         assert len({bytes(s["x"].numpy().tobytes()) for s in slots}) == workload.slots
         for slot, inputs in enumerate(slots):
-            (truth,) = arena.truths[number][slot]
+            (truth,) = arena.truth(number, slot)
             assert torch.equal(truth.expected, inputs["x"].double() * inputs["factor"].double())
 
 
@@ -181,7 +181,7 @@ def test_a_change_touches_one_row_of_one_slot_and_the_truth_follows(tiny: Target
         after = [arena.inputs(0, slot)["x"] for slot in range(3)]
         assert [int((a != b).any(-1).sum()) for a, b in zip(after, before, strict=True)] == [0, 1, 0]
         right = after[1].double() * arena.inputs(0, 1)["factor"].double()
-        assert torch.equal(arena.truths[0][1][0].expected, right)
+        assert torch.equal(arena.truth(0, 1)[0].expected, right)
     finally:
         arena.close()
 

@@ -111,10 +111,12 @@ def test_a_baseline_that_takes_much_longer_than_at_rest_is_marked_or_where_the_c
 ) -> None:
     """It is looked at again before, and what it takes at rest is measured anew afterwards."""
     monkeypatch.setattr(Device, "shared", shared)
-    job = Job(target=tiny, candidate=a_kernel(), hardware=a_hardware(), cache_dir=str(cache_dir))
+    job = Job(
+        target=tiny, candidate=a_kernel(), hardware=a_hardware(), cache_dir=str(cache_dir), workloads=("cpu-16x512",)
+    )
     quiet = judge.bench(job, tuple(judge.timed(job))).quiet
     quiet.saw("cpu-16x512", "eager", 0.001)
-    found = evaluate(a_kernel(), baselines={"cpu-16x512": ("eager",)})
+    found = evaluate(a_kernel(), baselines={"cpu-16x512": ("eager",)}, workloads=("cpu-16x512",))
     if shared:
         unsettled = failed(found, "time")
         assert unsettled.kind == "unsettled"

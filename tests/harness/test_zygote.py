@@ -174,6 +174,15 @@ def test_a_wall_that_cannot_be_raised_is_our_failure(server: Zygote, sandbox: Sa
         )  # fmt: skip
 
 
+def test_a_server_in_which_threads_run_forks_nothing_and_says_what_started_them(cache_dir: Path) -> None:
+    trunk = Zygote.start(cache_dir)
+    begin = "import threading, time; threading.Thread(target=time.sleep, args=({},), daemon=True).start()"
+    with pytest.raises(JudgeError, match=rf"other threads run in it \(.+, since {PROBE}.warm_up was loaded\)"):
+        trunk.branch(Preload((PROBE,), (begin.format(60),)))
+    trunk.branch(Preload((PROBE,), (begin.format(0.3),)))  # one that ends soon is waited for
+    trunk.close()
+
+
 def test_a_server_that_dies_is_our_failure_and_takes_its_children_along(
     cache_dir: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def _compared(runner: Runner, arena: Arena) -> tuple[Diagnostic, ...]:
             runner.outputs.poison(number, 0)
             runner.call(number, [0])
             outputs = runner.outputs.read(number, 0)
-            found += compare(arena.target, layout.workload, arena.inputs(number, 0), outputs, arena.truths[number][0])
+            found += compare(arena.target, layout.workload, arena.inputs(number, 0), outputs, arena.truth(number, 0))
         except RunnerFailed as failure:
             found += failure.diagnostics
             if any(d.kind != "raised" for d in failure.diagnostics):
