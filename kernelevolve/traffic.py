@@ -20,6 +20,11 @@ Choice = Callable[[Flights], "Future[Any] | None"]
 """Picks what lands next, waiting for it a moment if need be; None where nothing has come in."""
 
 
+def _place(flight: Flight) -> tuple[int, object]:
+    """What tells it from everything else that is under way in a run."""
+    return (flight.number, flight.purpose) if isinstance(flight, Work) else (flight.step, flight.attempt)
+
+
 class Traffic:
     """Starts what the course has open, and brings home one thing at a time."""
 
@@ -122,7 +127,8 @@ class Traffic:
                 self._course.keep(flight, future.result())
 
     def _is_under_way(self, flight: Flight) -> bool:
-        return any(other == flight for other in self._flights.values())
+        place = _place(flight)
+        return any(_place(other) == place for other in self._flights.values())
 
     def _model(self, request: ModelRequest) -> ModelInfo:
         for model in self._spec.models:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -45,6 +45,24 @@ def without_comments(text: str) -> str:
     return _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
 
 
+@lru_cache(maxsize=256)
+def _tunables(files: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[Value, ...]]:
+    """Kept for a while: a step asks for the same source several times."""
+    found: dict[str, tuple[Value, ...]] = {}
+    for path, text in files:
+        for match in _TUNABLE.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            body = _TUNABLE_BODY.match(match[1])
+            values = tuple(int(v) if re.fullmatch(r"-?\d+", v) else v for v in body[2].split()) if body else ()
+            if body is None or len(set(values)) != len(values) or found.get(body[1], values) != values:
+                raise UsageError(
+                    f"{path}:{line}: ill-formed tunable {match[0].strip()!r}",
+                    remedy="write // tunable NAME: v1 v2 v3, with different values, the same wherever it recurs",
+                )
+            found[body[1]] = values
+    return found
+
+
 class Cxx:
     """The part of a `Language` that doesn't depend on the compiler. Derived classes have suffixes and a kind."""
 
@@ -71,19 +89,7 @@ class Cxx:
 
     def tunables(self, files: Mapping[str, str]) -> dict[str, tuple[Value, ...]]:
         """Lines `// tunable NAME: v1 v2 v3`, the default first."""
-        found: dict[str, tuple[Value, ...]] = {}
-        for path, text in files.items():
-            for match in _TUNABLE.finditer(text):
-                line = text.count("\n", 0, match.start()) + 1
-                body = _TUNABLE_BODY.match(match[1])
-                values = tuple(int(v) if re.fullmatch(r"-?\d+", v) else v for v in body[2].split()) if body else ()
-                if body is None or len(set(values)) != len(values) or found.get(body[1], values) != values:
-                    raise UsageError(
-                        f"{path}:{line}: ill-formed tunable {match[0].strip()!r}",
-                        remedy="write // tunable NAME: v1 v2 v3, with different values, the same wherever it recurs",
-                    )
-                found[body[1]] = values
-        return found
+        return dict(_tunables(tuple(files.items())))
 
     def chosen(self, candidate: Candidate) -> dict[str, Value]:
         """The value of each declared tunable."""

@@ -1,6 +1,5 @@
 """What a kernel looks like: its structure, and the numbers in it."""
 
-import heapq
 import math
 import re
 import zlib
@@ -74,14 +73,15 @@ class Structures:
 
 def _read(files: dict[str, str]) -> Structure:
     tokens = [token for path, text in sorted(files.items()) for token in _tokens(path, text)]
-    numbers = tuple(_scaled(value) for token in tokens if (value := _number(token)) is not None)
-    blank = ["0" if _number(token) is not None else token for token in tokens]
-    rows = {" ".join(blank[i : i + _SHINGLE]) for i in range(max(1, len(blank) - _SHINGLE + 1))}
-    return Structure(sketch=_smallest(zlib.crc32(row.encode()) for row in rows), numbers=numbers, words=())
+    values = {token: value for token in set(tokens) if (value := _number(token)) is not None}
+    numbers = [_scaled(values[token]) for token in tokens if token in values]
+    blank = ["0" if token in values else token for token in tokens]
+    rows = set(map(" ".join, zip(*(blank[i:] for i in range(_SHINGLE)), strict=False))) or {" ".join(blank)}
+    return Structure(sketch=_smallest(rows), numbers=tuple(numbers), words=())
 
 
-def _smallest(hashes: Iterable[int]) -> frozenset[int]:
-    return frozenset(heapq.nsmallest(_SKETCH, hashes))
+def _smallest(rows: Iterable[str]) -> frozenset[int]:
+    return frozenset(sorted(map(zlib.crc32, map(str.encode, rows)))[:_SKETCH])
 
 
 def _tokens(path: str, text: str) -> list[str]:
@@ -91,8 +91,7 @@ def _tokens(path: str, text: str) -> list[str]:
 
 def _number(token: str) -> float | None:
     """A literal's value without its suffix; None for another token."""
-    match = _NUMBER.match(token)
-    if match is None:
+    if token[0].isalpha() or (match := _NUMBER.match(token)) is None:
         return None
     return float(int(match[0], 16)) if "x" in match[0].lower() else float(match[0])
 

@@ -61,6 +61,8 @@ def _fenced(path: str, text: str, tag: str) -> str:
 
 
 def _closes(line: str, fence: str) -> bool:
+    if fence not in line:
+        return False
     marks = line.strip()
     return len(marks) >= len(fence) and set(marks) == {fence[0]}
 

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kernelevolve import syntax
 from kernelevolve.errors import UsageError
@@ -206,6 +207,7 @@ def _workload(target: Target, workload: Workload, baseline_us: float | None) -> 
     )
 
 
+@lru_cache(maxsize=64)
 def _cases(source: str) -> dict[str, str]:
     """First lines of the docstrings of a generator's functions: what each case makes, in its author's words."""
     found = {}

@@ -5,6 +5,7 @@ import re
 import tokenize
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import PurePosixPath
 
 _STRING = r'(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*"|(?:u8|[uUL])?\'(?:[^\'\\\n]|\\.)+\''
@@ -18,6 +19,7 @@ _TOKEN = re.compile(
     r"|<=>|<<=|>>=|\.\.\.|->\*|::|\+\+|--|->|\.\*|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|##|\S",
     re.DOTALL,
 )
+_WHOLE = itemgetter(0)
 _TUNABLE_MARK = "\0tunable"
 _END = "#"
 """A directive that isn't one: what comes before it is done."""
@@ -61,7 +63,7 @@ def _cxx(text: str) -> str:
     code: list[str] = []
     for line in [*_SPOKEN.sub(_unspoken, text.replace("\r\n", "\n").replace("\\\n", " ")).split("\n"), _END]:
         if line.startswith(_TUNABLE_MARK) or _DIRECTIVE.fullmatch(line):
-            found += [" ".join(match[0] for match in _TOKEN.finditer("\n".join(code))), " ".join(line.split())]
+            found += [" ".join(map(_WHOLE, _TOKEN.finditer("\n".join(code)))), " ".join(line.split())]
             code = []
         else:
             code.append(line)

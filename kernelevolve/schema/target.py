@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -31,12 +32,18 @@ def evaluate(expression: str | int, axes: Mapping[str, int]) -> int:
     if isinstance(expression, int):
         return expression
     try:
-        with syntax.LOCK:
-            return int(SimpleEval(names=dict(axes), functions=_FUNCTIONS).eval(expression))
+        return _evaluated(expression, tuple(axes.items()))
     except (InvalidExpression, SyntaxError, TypeError, ValueError, ArithmeticError) as error:
         raise TargetError(
             f"can't evaluate {expression!r}: {error}", remedy=f"use arithmetic over the axes {sorted(axes)}"
         ) from error
+
+
+@lru_cache(maxsize=4096)
+def _evaluated(expression: str, axes: tuple[tuple[str, int], ...]) -> int:
+    """Kept: a search asks for the same few sizes and costs of a target with every evaluation."""
+    with syntax.LOCK:
+        return int(SimpleEval(names=dict(axes), functions=_FUNCTIONS).eval(expression))
 
 
 class Input(Record):

@@ -1,7 +1,7 @@
 """Connections to the database file, and how their transactions begin."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +12,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 _WRITES = "kernelevolve_writes"
 """How a transaction writes: not at all, or with this value of SQLite's setting `synchronous`."""
+
+
+_KNOWN, _WRITTEN = "kernelevolve_known", "kernelevolve_written"
+"""Digests of objects, kept with a connection: stored for certain, and to be stored by the transaction under way."""
 
 
 def make_engine(path: Path, *, read_only: bool, timeout_s: float) -> Engine:
@@ -59,14 +63,33 @@ def writing(engine: Engine, *, lasting: bool) -> Iterator[Connection]:
     that was committed before: it waits for the disk, which takes milliseconds.
     """
     options = {_WRITES: "FULL" if lasting else "NORMAL"}
-    with engine.connect().execution_options(**options) as connection, connection.begin():
-        yield connection
+    with engine.connect().execution_options(**options) as connection:
+        written = connection.info[_WRITTEN] = set[str]()
+        with connection.begin():
+            yield connection
+        _there(connection).update(written)
+
+
+def absent(connection: Connection, digests: Iterable[str]) -> set[str]:
+    """Those of the objects that this connection doesn't know to be stored, and that are from now on if it commits."""
+    found = set(digests) - _there(connection)
+    connection.info[_WRITTEN].update(found)
+    return found
+
+
+def _there(connection: Connection) -> set[str]:
+    """Objects that were committed: none is ever removed."""
+    known: set[str] = connection.info.setdefault(_KNOWN, set())
+    return known
 
 
 def _begin(connection: Connection) -> None:
     # A transaction that reads first and then wants to write fails at once if another wrote in between;
     # one that takes the lock at its start waits for its turn.
     writes = connection.get_execution_options().get(_WRITES)
+    plain = connection.connection.dbapi_connection
+    assert isinstance(plain, sqlite3.Connection)
+    # Said to SQLite itself: by way of a statement object these few words would take longer than the transaction.
     if writes is not None:
-        connection.exec_driver_sql(f"PRAGMA synchronous = {writes}")
-    connection.exec_driver_sql("BEGIN" if writes is None else "BEGIN IMMEDIATE")
+        plain.execute(f"PRAGMA synchronous = {writes}")
+    plain.execute("BEGIN" if writes is None else "BEGIN IMMEDIATE")

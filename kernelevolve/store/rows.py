@@ -6,6 +6,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.dialects import sqlite
 
 from kernelevolve.schema import Brief, Candidate, Evaluation, Exchange, Failed, Passed, Proposal, Record
+from kernelevolve.store.engine import absent
 from kernelevolve.store.objects import compress, pack
 from kernelevolve.store.tables import (
     ArrivalRow,
@@ -26,9 +27,9 @@ def keep(connection: Connection, record: Record) -> str:
 
 
 def keep_objects(connection: Connection, objects: dict[str, bytes]) -> None:
-    """Store bytes by their digests, those that aren't there."""
-    rows = [{"digest": digest, "data": compress(data)} for digest, data in objects.items()]
-    connection.execute(sqlite.insert(ObjectRow).on_conflict_do_nothing(), rows)
+    """Store bytes by their digests, those that aren't there: most of a brief was in the one before it."""
+    if rows := [{"digest": digest, "data": compress(objects[digest])} for digest in absent(connection, objects)]:
+        connection.execute(sqlite.insert(ObjectRow).on_conflict_do_nothing(), rows)
 
 
 def now() -> str:
