@@ -43,6 +43,12 @@ def next_brief(
     again: Annotated[
         bool, typer.Option("--all", help="Where nothing else is open: also briefs that were handed out already.")
     ] = False,
+    remember: Annotated[
+        bool,
+        typer.Option(
+            "--remember", help="You remember this run's answered briefs: rules and documents of theirs are only named."
+        ),
+    ] = False,
     folder: RunsDir = None,
     file: SettingsFile = None,
     as_json: AsJson = False,
@@ -54,12 +60,12 @@ def next_brief(
             _tell_of_none(desk, folder, as_json=as_json)
             raise typer.Exit(NOTHING_OPEN)
         standing = desk.standing()
+        request = desk.abridged(brief.request) if remember else brief.request
     if as_json:
-        request = brief.request
         said = {"brief": brief.id, "system": request.system, "prompt": request.prompt}
         output.document({"run": run, **said, "standing": standing})
         return
-    output.verbatim(f"{brief.request.system}\n\n{brief.request.prompt}".strip())
+    output.verbatim(f"{request.system}\n\n{request.prompt}".strip())
     output.note(f"brief {brief.id}; answer it with: kernelevolve agent answer {run} {brief.id} FILE{_in(folder)}")
     if standing != "searching":
         output.note(f"no search is running; the answer is taken up by: {_resume(run, folder)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from kernelevolve.errors import JudgeError, TargetError
+from kernelevolve.errors import JudgeError, TargetError, ToolchainError
 from kernelevolve.harness.access import Access
 from kernelevolve.harness.arena import Arena
 from kernelevolve.harness.correctness import compare, sampled
@@ -21,6 +21,7 @@ from kernelevolve.harness.quiet import Quiet
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.timing import Side
 from kernelevolve.languages.cpp import compiler
+from kernelevolve.languages.cuda import toolkit
 from kernelevolve.languages.triton import triton_version
 from kernelevolve.schema import BaselineTime, Hardware, Limits, Target, TimingPlan, Workload
 
@@ -204,4 +205,6 @@ def versions(hardware: Hardware) -> dict[str, str]:
         runtime = torch.version.cuda or torch.version.hip
         found |= {"runtime": runtime} if runtime else {}
         found |= {"driver": hardware.driver} if hardware.driver else {}
+        with suppress(ToolchainError):  # needed for candidates in CUDA C++ alone
+            found |= {"nvcc": toolkit().version} if hardware.vendor == "nvidia" else {}
     return found

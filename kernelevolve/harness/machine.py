@@ -30,7 +30,10 @@ class Machine:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Building and checking: any number at once, none while somebody times."""
+        """Building and checking: any number at once, none while somebody times.
+
+        What only a compiler does for a candidate that a GPU runs needs no lock.
+        """
         with self._locked(fcntl.LOCK_SH):
             yield
 

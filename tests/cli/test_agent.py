@@ -9,8 +9,10 @@ import pytest
 from kernelevolve.cli.app import main
 from kernelevolve.llm.mailbox import Mailbox
 from kernelevolve.runs import Runs
-from kernelevolve.schema import ModelRequest
+from kernelevolve.schema import Exchange, ModelRequest
 from kernelevolve.store import SqlStore
+from kernelevolve.testing.dialogue import a_reply
+from kernelevolve.testing.landscape import a_brief
 from kernelevolve.testing.records import a_candidate, a_passed, a_proposal, a_run_spec, an_event
 
 SPEC = a_run_spec()
@@ -59,6 +61,26 @@ def test_each_who_asks_gets_another_brief_until_none_is_left(store, capfd):
     assert "handed out already" in said.err
     assert run("next", RUN, "--all", "--json") == 0
     assert json.loads(capfd.readouterr().out)["brief"] == "4.0"
+
+
+DOCUMENTS = {name: f'<document path="{name}.md">\n# All about {name}\n</document>' for name in ("tiling", "fusion")}
+
+
+def test_who_remembers_the_answered_briefs_is_shown_no_document_twice(store, capfd):
+    first = _question(0).model_copy(update={"prompt": DOCUMENTS["tiling"]})
+    store.add_ask(RUN, 0, a_brief(0))
+    store.add_exchange(RUN, 0, Exchange(request=first, answer=a_reply()))
+    again = first.model_copy(update={"step": 6, "prompt": f"The task.\n\n{chr(10).join(DOCUMENTS.values())}\n"})
+    store.add_question(RUN, again)
+    for step in (4, 5):
+        run("skip", RUN, str(step))
+    capfd.readouterr()
+    assert run("next", RUN, "--remember") == 0
+    said = capfd.readouterr().out
+    named = '<document path="tiling.md" as in brief 0.0 />'
+    assert said == f"The rules are those of brief 0.0.\n\nThe task.\n\n{named}\n{DOCUMENTS['fusion']}\n"
+    assert run("next", RUN, "--all") == 0
+    assert capfd.readouterr().out == f"The rules.\n\n{again.prompt}"
 
 
 def test_list_tells_what_is_open_and_handed_out(store, capfd):

@@ -83,12 +83,16 @@ class Driving:
         again: Annotated[
             bool, Field(description="where nothing else is open: also one that was handed out already")
         ] = False,
+        remember: Annotated[
+            bool,
+            Field(description="you remember this run's answered briefs: rules and documents of theirs are only named"),
+        ] = False,
     ) -> NextBrief:
         """Take the next open brief of a run: a task with all there is to know. It is handed out to nobody else for
         half an hour. Answer it with submit_candidate, or pass it over with skip_brief."""
         until = time.monotonic() + wait_seconds
         while True:
-            found = await to_thread.run_sync(self._next, run, again)
+            found = await to_thread.run_sync(self._next, run, again, remember)
             if found.brief is not None or found.standing != "searching" or time.monotonic() >= until:
                 return found
             await anyio.sleep(_EVERY_S)
@@ -140,13 +144,13 @@ class Driving:
         self._searches.add(run, child)
         return SearchStarted(run=run)
 
-    def _next(self, run: str, again: bool) -> NextBrief:
+    def _next(self, run: str, again: bool, remember: bool) -> NextBrief:
         with self._desk(run) as desk:
             found = desk.take(again=again)
             standing = self._seen(desk)
             if found is None:
                 return NextBrief(run=run, standing=standing, remark=self._why_none(run, standing, len(desk.briefs())))
-        request = found.request
+            request = desk.abridged(found.request) if remember else found.request
         return NextBrief(run=run, brief=found.id, system=request.system, prompt=request.prompt, standing=standing)
 
     def _answer(self, run: str, brief: str, answer: str) -> Receipt:
