@@ -35,6 +35,8 @@ _BESIDE = 3
 """attempts told of each generation, beside the one that led on"""
 _LEADERS = 3
 """of the whole run, told where both siblings and ancestors are"""
+_LATEST = 3
+"""of the whole run, told beside its leaders: whoever answered wants to know what came of it"""
 _PENDING = 4
 """of the same parents, the latest"""
 _PASSED, _FAILED, _TUNED = 5, 5, 2
@@ -98,6 +100,8 @@ class Briefing:
         self._children: dict[tuple[str, ...], _Children] = {}
         self._leaders: list[tuple[float, int]] = []
         """rank and number of every step that passed and isn't the tuner's, the fastest first"""
+        self._latest: list[int] = []
+        """every step that told something and isn't the tuner's, in order"""
         self._pending: dict[int, Attempt] = {}
         """steps that are under way"""
         self._steps: dict[str, int] = {}
@@ -160,6 +164,8 @@ class Briefing:
 
     def _file(self, number: int, told: _Told, *, remove: bool = False) -> None:
         children = self._children.setdefault(told.attempt.parents, _Children())
+        if not told.tuned:
+            _keep(self._latest, number, remove=remove)
         if told.attempt.outcome == "failed":
             _keep(children.failed, number, remove=remove)
         else:
@@ -180,6 +186,7 @@ class Briefing:
             groups.append(self._line(parents))
         if plan.memory == "combine":
             groups.append(number for _, number in self._leaders[:_LEADERS])
+            groups.append(reversed(self._latest[-_LATEST:]))
         # One whose idea nobody knows yet is no warning.
         pending = [told for told in self._pending.values() if told.parents == parents and told.idea][-_PENDING:]
         numbers = list(dict.fromkeys(_in_turns(groups)))[: MOST_ATTEMPTS - len(pending)]

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -107,12 +107,13 @@ def drain(settings: Settings, paths: Sequence[Path], listen: Listener, *, top: i
         beside = {e.candidate.digest: kept for kept, entries in zip(results, wanted, strict=True) for e in entries}
         asked = {e.candidate.digest: e for turn in zip_longest(*wanted) for e in turn if e is not None}
         open_entries = [entry for digest, entry in asked.items() if digest not in done]
-        for one in _judged(settings, target, machine, open_entries, rest):
+        for one in open_.enter_context(closing(_judged(settings, target, machine, open_entries, rest))):
             digest = one.entry.candidate.digest
             beside[digest].append(one.evaluation)
             done[digest] = one
             listen(one, len(asked) - len(done))
-    drained = tuple(done[digest] for entries in wanted for digest in _digests(entries) if digest in done)
+    in_order = dict.fromkeys(digest for entries in wanted for digest in _digests(entries))
+    drained = tuple(done[digest] for digest in in_order if digest in done)
     return Outcome(
         target=target, hardware=machine, queued=sum(len(queue.entries) for queue in queues),
         results=tuple(kept.path for kept in results), drained=drained, left=len(asked) - len(done),
@@ -163,7 +164,7 @@ def _machine(settings: Settings, queues: Sequence[Queue]) -> Hardware:
 
 def _judged(
     settings: Settings, target: Target, machine: Hardware, entries: Sequence[QueueEntry], rest: AtRest
-) -> Iterator[Drained]:
+) -> Generator[Drained, None, None]:
     """Each as it comes in; `rest` learns from all of them."""
     if not entries:
         return

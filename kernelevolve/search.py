@@ -151,7 +151,9 @@ class Session:
         """Write down how certification ended, in this sitting or before; a refusal's measurements are kept too."""
         run = self.spec.run
         if isinstance(outcome, Refused) and outcome.evaluation not in self._store.evaluations(run, "certify"):
-            self._store.add_evaluation(run, self._standing.best_number, outcome.evaluation)
+            steps = self._store.run(run).steps
+            of = [step.number for step in steps if step.candidate and step.candidate.digest == outcome.candidate]
+            self._store.add_evaluation(run, of[0] if of else self._standing.best_number, outcome.evaluation)
         self._event("certified" if isinstance(outcome, Entry) else "refused", detail)
 
     def result(self) -> SearchResult:

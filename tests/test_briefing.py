@@ -100,6 +100,15 @@ def test_combined_is_both(family):
     assert set(family.labels("combine", 1)) == {"k0", "k1", "k2", "k3", "k4", "k5"}
 
 
+def test_combined_tells_what_came_of_the_latest_answers_too():
+    story = a_family()
+    for number in range(10, 15):
+        story.step(number, 2, speedup=0.1)  # of other parents, and led by nobody
+    story.step(15, 2, model=None, speedup=0.1)
+    assert {"k12", "k13", "k14"} <= set(story.labels("combine", 1))
+    assert not {"k10", "k15"} & set(story.labels("combine", 1))
+
+
 def test_the_siblings_of_a_draft_are_the_other_drafts(family):
     family.step(6, speedup=0.7)
     assert family.labels("siblings", change="draft") == ["k0", "k6"]
@@ -152,7 +161,7 @@ def test_history_is_bounded_however_much_was_tried():
     story.step(0, speedup=1.0)
     for number in range(1, 300):
         story.step(number, 0, speedup=None if number % 3 else 1.0 + number / 1e4)
-    assert story.labels("combine", 0)[:3] == ["k297", "k0", "k294"]
+    assert story.labels("combine", 0)[:3] == ["k297", "k0", "k299"]
     assert len(story.labels("combine", 0)) <= MOST_ATTEMPTS
 
 

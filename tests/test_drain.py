@@ -134,7 +134,8 @@ def test_several_queues_of_a_target_go_by_turns(settings, tmp_path, tiny_target_
         queue = cpu_queue(tiny_target_folder, {name: FIVE[name] for name in some}).model_copy(update={"run": folder})
         paths.append(put(queue, tmp_path / folder))
     outcome = drain(settings, paths, ignore)
-    assert asked == ["k0", "k2", "k1", "k3", "k4"]
+    assert asked == ["k0", "k2", "k1", "k3", "k4"]  # k2 is in both
+    assert [d.entry.candidate.lineage.origin for d in outcome.drained] == list(FIVE)
     assert sorted(outcome.runs.values()) == ["one", "one", "other", "other", "other"]
     assert sum(len(lines(path)) for path in paths) == 5
     assert all(d.earlier for d in drain(settings, paths, ignore).drained)

@@ -16,12 +16,15 @@ from test_asking import asks
 from test_resume import everything, only_run, until
 
 from kernelevolve import recording
+from kernelevolve.catalog import Catalog
 from kernelevolve.cli.app import main
 from kernelevolve.cli.ending import Ending
+from kernelevolve.registry.local import LocalRegistry
 from kernelevolve.runs import Runs
 from kernelevolve.search import Session
 from kernelevolve.store import SqlStore
 from kernelevolve.testing.model_server import UNRELIABLE, ModelServer, Says, Stalls, unreliable
+from kernelevolve.testing.records import a_failed, a_measurement, a_passed
 from kernelevolve.testing.scripted_client import ScriptedClient
 
 
@@ -248,6 +251,31 @@ def test_a_replay_that_is_killed_ends_as_if_it_had_not_been(kills, recorded, tmp
     assert kinds[-1] == "finished"
     # A replay may reach its end in the moment before it is killed.
     assert [kind for kind in kinds if kind != "finished"] == ["started", *["resumed"] * kills]
+
+
+def test_where_the_best_turns_out_to_be_wrong_the_next_one_is_certified(environ, capsys, monkeypatch, tmp_path):
+    seen, wrong = [], []
+
+    def answer(job):
+        digest = job.candidate.digest
+        if job.purpose != "certify":
+            seen.extend([] if digest in seen else [digest])
+            return 1.5 * 1.3 ** seen.index(digest)
+        if not wrong:
+            wrong.append(digest)
+            return a_failed(job.candidate, "check", purpose="certify", target=job.target.digest)
+        found = tuple(a_measurement(2.0, workload=w, axes=job.target.workload(w).axes) for w in job.workloads)
+        return a_passed(job.candidate, purpose="certify", target=job.target.digest, measurements=found)
+
+    landscape(monkeypatch, answer)
+    monkeypatch.setattr("kernelevolve.certify.EXECUTORS", Catalog("executors", {"local": "searching:Landscape"}))
+    assert main(["search", "tiny", "--evals", "3"]) == 0
+    assert "refused before it: " in capsys.readouterr().out
+    (stored_entry,) = LocalRegistry(tmp_path / "registry").entries("tiny")
+    assert wrong == [seen[2]]
+    assert stored_entry.entry.candidate.digest == seen[1]
+    run = only_run(some_settings(tmp_path, tmp_path, tmp_path))
+    assert [e.kind for e in run.events][-2:] == ["refused", "certified"]
 
 
 def test_a_search_of_the_tuner_is_recorded_and_replayed_by_the_command(environ, capsys, monkeypatch, tmp_path):

@@ -1,12 +1,12 @@
 """How a search ends: certified, refused, without a win, or as a replay; and what is said of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kernelevolve.cli import formats, output
-from kernelevolve.cli.summary import most_frequent_baseline
+from kernelevolve.cli.summary import most_frequent_baseline, surest_look
 from kernelevolve.cli.waste import Waste
 from kernelevolve.schema import Candidate, Entry, Evaluation, Parent, Passed, Refused, Run
 from kernelevolve.schema.nowin import NothingWins
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kernelevolve.search import SearchResult, Session
 
 Verdict = Literal["certified", "refused", "no_win", "replayed"]
+
+MOST_CONTENDERS = 3
+"""Candidates that certification looks at, one after the other, where those before were wrong."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,12 @@ REPLAYED = Ending("replayed", "nothing was measured, so nothing is certified")
 
 
 def certified(session: "Session", result: "SearchResult", chosen: Settings) -> Ending:
-    """Certify the best of a search, unless an earlier sitting has done so, and publish it."""
+    """Certify what a search has found, unless an earlier sitting has done so, and publish it.
+
+    That is the confirmed candidate of the highest lower end: the best, unless a later one is faster by all that is
+    known and not for certain. Where it turns out to be wrong, on inputs that the search never drew, the next one gets
+    its chance.
+    """
     best = _best(result.best)
     if best is None or result.best is None or best.fitness <= 1:
         return Ending("no_win", "nothing beats the baselines here")
@@ -42,16 +50,36 @@ def certified(session: "Session", result: "SearchResult", chosen: Settings) -> E
     from kernelevolve.runs import Runs
     from kernelevolve.store import SqlStore
 
-    registry, candidate = LocalRegistry(chosen.registry), result.best.candidate
+    registry = LocalRegistry(chosen.registry)
     with SqlStore.open(Runs(chosen.runs).database) as store:
-        run = store.run(result.run)
-        outcome = _earlier(candidate, run, store.evaluations(result.run, "certify"), registry)
-    if outcome is None:
-        output.note("certifying on held-out workloads")
-        outcome = certify(candidate, Subject.of(run), chosen)
-    ending = published(outcome, chosen)
-    session.conclude(outcome, ending.message if ending.entry is None else str(ending.entry))
-    return ending
+        run, before = store.run(result.run), store.evaluations(result.run, "certify")
+    wrong: list[str] = []
+    for candidate in _contenders(result.best.candidate, run):
+        outcome = _earlier(candidate, run, before, registry)
+        if outcome is None:
+            output.note(f"certifying {candidate.label} on held-out workloads")
+            outcome = certify(candidate, Subject.of(run), chosen)
+        ending = published(outcome, chosen)
+        session.conclude(outcome, ending.message if ending.entry is None else str(ending.entry))
+        if isinstance(outcome, Entry) or outcome.reason != "failed":
+            break
+        output.note(f"{candidate.label} is refused: {outcome.message}")
+        wrong.append(candidate.label)
+    if ending.entry is None:
+        return ending
+    said = ending.message if candidate == result.best.candidate else f"{candidate.label} {ending.message}"
+    return replace(ending, message=f"{said}; refused before it: {', '.join(wrong)}" if wrong else said)
+
+
+def _contenders(best: Candidate, run: Run) -> list[Candidate]:
+    """Those that were confirmed to beat the baselines, of the highest lower end first; of equals the best."""
+    confirmed = {best.digest: (0.0, best)}
+    for step in run.steps:
+        passed = surest_look(step)
+        if step.candidate is not None and step.confirmations and isinstance(passed, Passed) and passed.fitness > 1:
+            confirmed[step.candidate.digest] = (passed.fitness, step.candidate)
+    found = sorted(confirmed.values(), key=lambda pair: pair[0], reverse=True)
+    return [candidate for _, candidate in found][:MOST_CONTENDERS]
 
 
 def published(outcome: Entry | Refused, chosen: Settings) -> Ending:

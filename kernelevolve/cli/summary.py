@@ -81,7 +81,7 @@ def best_of(steps: Iterable[Step]) -> Best | None:
     """
     best: Best | None = None
     for step in steps:
-        passed = _surest(step)
+        passed = surest_look(step)
         if step.candidate is None or not isinstance(passed, Passed):
             continue
         found = Best(step.number, step.candidate, passed, bool(step.confirmations))
@@ -94,7 +94,7 @@ def best_of(steps: Iterable[Step]) -> Best | None:
     return best
 
 
-def _surest(step: Step) -> Evaluation | None:
+def surest_look(step: Step) -> Evaluation | None:
     """The surest look of several that it passed, else what counts for the step."""
     looks = [look for look in step.confirmations if isinstance(look, Passed)]
     return surest(looks) if len(looks) == len(step.confirmations) > 0 else verdict_on(step)

@@ -175,7 +175,8 @@ int main(int argc, char** argv) {
   if (argc != 3) return 2;
   const int threads = std::atoi(argv[1]);
   const int64_t largest = std::atoll(argv[2]);
-  const int64_t sizes[] = {int64_t(16384) * threads, 256 << 10, 4 << 20, 64 << 20, 512 << 20};
+  const int64_t sizes[] = {int64_t(16384) * threads, 256 << 10, 4 << 20, 8 << 20, 16 << 20, 32 << 20, 48 << 20,
+                           64 << 20, 512 << 20};
   float* buffer = allocate(largest, threads);
   std::printf("{\"read_gbps\": {");
   const char* comma = "";

@@ -111,6 +111,16 @@ class Arena:
         """Inputs like those of the slots, which no candidate has seen."""
         return self._oracle.inputs(self.layout.workloads[workload].workload)
 
+    def renew(self, workload: int, slot: int) -> None:
+        """Other inputs where those of a slot lie, and another truth; constants stay as they are."""
+        layout, views = self.layout.workloads[workload], self._inputs[workload][slot]
+        made = self._oracle.inputs(layout.workload)
+        for argument in layout.tensors(INPUT):
+            views[argument.name].copy_(made[argument.name])
+        self._truths.pop((workload, slot), None)
+        if self._prints is not None:
+            self._prints[workload][slot] = self._fingerprints(views)
+
     def change_constants(self, workload: int) -> None:
         """Replace an element in every row of each floating constant: what was made of them has to be made again.
 

@@ -20,7 +20,7 @@ from kernelevolve.harness.device import Device
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
 from kernelevolve.harness.machine_code import code_digest
-from kernelevolve.harness.plausible import above_the_floor, batches_agree
+from kernelevolve.harness.plausible import CACHED, above_the_floor, batches_agree
 from kernelevolve.harness.pressure import Pressure
 from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import MODULE_RUNNER, Program, candidate_program, module_program
@@ -184,7 +184,7 @@ class _Case:
                 with self._at("check"):
                     prepared = first_calls(bench, runner, built.language)
             with judge.machine.shared(), self._at("check"):
-                check(bench, runner, timed, built.language, pressure)
+                check(bench, runner, timed, built.language, pressure, purpose=self._job.purpose)
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
@@ -325,9 +325,10 @@ class _Case:
     ) -> Measurement:
         job, share = self._job, None
         if job.hardware.ceilings is not None:
-            least = roofline_us(job.target, workload, job.hardware.ceilings, bench.slots(workload.name))
-            share = least / timing.candidate_us
-            above_the_floor(workload.name, share)
+            slots, ceilings = bench.slots(workload.name), job.hardware.ceilings
+            share = roofline_us(job.target, workload, ceilings, slots) / timing.candidate_us
+            least = roofline_us(job.target, workload, ceilings, max(1, slots // CACHED))
+            above_the_floor(workload.name, least / timing.candidate_us)
         return Measurement(
             workload=workload.name,
             axes=workload.axes,

@@ -7,6 +7,10 @@ from kernelevolve.schema import Cheat, Device
 FLOOR = 2.0
 """Times as fast as the measured ceilings allow. Those measured on a busy machine are low, but not by that much."""
 
+CACHED = 4
+"""A working set so many times smaller sets the bandwidth that is allowed: how much of a shared cache is a candidate's
+own changes with the neighbours."""
+
 START_UP_CALLS = 1.0
 """Calls that the first one of a batch may take longer than the others: its cache is cold."""
 START_UP_US = {"cpu": 60.0, "gpu": 200.0}

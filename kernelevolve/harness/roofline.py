@@ -36,7 +36,7 @@ def profile(target: Target, workload: Workload, ceilings: Ceilings, slots: int, 
     gbps, gflops = moved / seconds / 1e9, operations / seconds / 1e9
     return Profile(
         message=f"{workload.name}: {measured.candidate_us:.1f} us, {share:.0%} of the roofline ({bound} bound), "
-        f"{gbps:.1f} GB/s, {gflops:.1f} GFLOP/s",
+        f"{gbps:.1f} GB/s out of {moved * slots / 1e6:.3g} MB by turns, {gflops:.1f} GFLOP/s",
         advice=_ADVICE[bound],
         workload=workload.name,
         bound=bound,

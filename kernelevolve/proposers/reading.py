@@ -20,7 +20,7 @@ _FOREIGN = frozenset(
 """Tags of blocks that are shown beside a kernel and aren't part of one."""
 
 _IDEA = re.compile(r"^\W*idea\W*?[:\-]\W*(?P<said>.*)$", re.IGNORECASE)
-_LONGEST_IDEA = 400
+_LONGEST_IDEA = 600
 
 
 @dataclass(frozen=True)

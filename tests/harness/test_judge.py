@@ -123,6 +123,14 @@ def test_only_the_workloads_that_a_job_names_are_timed(evaluate: Evaluate) -> No
     assert passed.purpose == "certify"
 
 
+def test_a_kernel_that_is_wrong_on_some_draws_is_not_certified(evaluate: Evaluate) -> None:
+    """On one number in three of a check workload that holds one number: two draws may miss it, and 32 don't."""
+    now_and_then = a_kernel(f"{BODY}\nif (rows * n == 1 && x[0] > 0.4f) out[0] += 1.0f;")
+    finding = failed(evaluate(now_and_then, purpose="certify"), "check")
+    assert isinstance(finding, NumericDifference)
+    assert finding.workload == "cpu-check-one"
+
+
 def test_a_job_may_name_the_baselines_to_beat(evaluate: Evaluate) -> None:
     passed = evaluate(a_kernel(), baselines={"cpu-16x512": ("eager", "eager")})
     assert isinstance(passed, Passed), passed
