@@ -156,11 +156,11 @@ class RedTeam:
         findings = _language_of(case.candidate).admit(case.candidate.files, case.candidate.entry)
         if findings:
             digest = case.target.digest
-            return Failed(candidate=None, target=digest, purpose="eval", stage="parse", diagnostics=findings)
+            return Failed(candidate=None, target=digest, purpose="search", stage="parse", diagnostics=findings)
         executor = self._executor(case.candidate.language)
         calibration = self._calibration(case, device, executor)
-        job = Job(
-            target=case.target, candidate=case.candidate, hardware=device, purpose="eval",
+        job = Job(  # as a search judges it: what fewer draws let pass meets the defence that it was written against
+            target=case.target, candidate=case.candidate, hardware=device, purpose="search",
             workloads=tuple(calibration.times), timing=TIMING, limits=case.exploit.limits,
             baselines={name: (calibration.fastest(name),) for name in calibration.times},
             threads=case.exploit.threads, cache_dir=str(self._settings.cache),
