@@ -193,7 +193,8 @@ class Model:
         )
 
     def _question(self, brief: Brief, model: ModelInfo, complaint: Complaint | None = None) -> Question | TooLong:
-        view = View.of(brief, self._language(brief.language).suffixes[0], self._example(brief))
+        view = View.of(brief, self._language(brief.language).suffixes[0], self._example(brief),
+                       tuned=self._config.tuning > 0)  # fmt: skip
         return self._renderer.question(
             brief, view, model, temperature=self._config.temperature, complaint=complaint
         )  # fmt: skip

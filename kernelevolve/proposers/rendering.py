@@ -32,9 +32,11 @@ class View:
     documents: tuple[Document, ...]
     example: Seed | None
     """a seed that shows what a kernel looks like"""
+    tuned: bool
+    """whether a tuner walks declared tunables afterwards"""
 
     @classmethod
-    def of(cls, brief: Brief, suffix: str, example: Seed | None) -> "View":
+    def of(cls, brief: Brief, suffix: str, example: Seed | None, *, tuned: bool) -> "View":
         """All that there is to say about a brief."""
         bottleneck = brief.bottleneck and Bottleneck(
             name=brief.bottleneck.name, message=without_folders(brief.bottleneck.message)
@@ -51,6 +53,7 @@ class View:
             history=tuple(history),
             documents=brief.documents,
             example=example,
+            tuned=tuned,
         )
 
     @property

@@ -183,6 +183,15 @@ def test_a_diff_is_asked_for_in_blocks():
     assert "Answer with search/replace blocks against the parent's files" in ask(brief("diff", (PASSED,))).prompt
 
 
+def test_a_tuner_is_promised_where_there_is_one():
+    rewrite = brief("rewrite", (PASSED,))
+    with_one, without = ask(rewrite, tuning=1e-9), ask(rewrite)
+    assert "A tuner walks them after you" in with_one.system
+    assert "walked by the tuner" in with_one.prompt
+    assert "No tuner walks them in this run" in without.system
+    assert "tuner" not in without.prompt
+
+
 def test_a_retune_that_the_tuner_can_not_make_asks_for_tunables():
     candidate = a_candidate(files={"main.cpp": kernel(4, "")}, tunables={})
     parent = Parent(candidate=candidate, evaluation=a_passed(candidate))
