@@ -15,6 +15,10 @@ Stopped = StopReason | Literal["time", "exhausted"]
 WIDE = 1.1
 """Upper over lower end of the best's interval beyond which it is looked at once more before a rival is dismissed."""
 
+NOISE = 1.5
+"""Upper over lower end of an interval beyond which it tells more of the machine than of the kernel, which is looked at
+once more before it breeds or is forgotten."""
+
 MOST_LOOKS = 3
 """at one best, beside its confirmation"""
 
@@ -156,7 +160,7 @@ class Standing:
             return evaluation.purpose == "search" and evaluation.unsettled
         if not isinstance(evaluation, Passed) or evaluation.purpose != "search":
             return False
-        if best is None or evaluation.may_beat(best) or not evaluation.settled:
+        if best is None or evaluation.may_beat(best) or not evaluation.settled or width(evaluation) > NOISE:
             return True
         return self._wide(best) and evaluation.fitness > best.fitness
 

@@ -215,6 +215,18 @@ def test_a_time_that_was_lost_in_noise_is_measured_again(tmp_path, cache_dir, ti
     assert result.failed == 1
 
 
+def test_what_is_more_noise_than_measurement_is_looked_at_again(tmp_path, cache_dir, tiny_target_folder, monkeypatch):
+    def noisy(job):
+        if job.purpose == "search" and job.candidate.tunables["BLOCK"] == 32:
+            found = a_measurement(0.5, low=0.3, high=0.9)
+            return a_passed(job.candidate, target=job.target.digest, measurements=(found,))
+        return {16: 1.2, 32: 3.0, 64: 1.1}[job.candidate.tunables["BLOCK"]]
+
+    landscape(monkeypatch, noisy)
+    result, _ = search(some_settings(tmp_path, cache_dir, tiny_target_folder))
+    assert result.best.candidate.tunables == {"BLOCK": 32}
+
+
 def test_a_rival_that_became_the_best_may_be_looked_at_again(tmp_path, cache_dir, wide, monkeypatch):
     """Its step had ended long before, with the best of that day still ahead of it."""
     told = {

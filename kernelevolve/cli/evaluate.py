@@ -23,6 +23,7 @@ from kernelevolve.cli.options import (
 from kernelevolve.cli.queue import drain
 from kernelevolve.errors import UsageError
 from kernelevolve.schema import Evaluation, Failed, Passed
+from kernelevolve.settings import Settings
 
 
 def evaluate(
@@ -60,27 +61,29 @@ def evaluate(
             else "--top, --minutes, --workers, --certify and --registry need a queue",
             remedy="give either TARGET and FILE, or --queue and what it may be given",
         )
+    chosen = settings.load(
+        file, threads=threads, hardware=hardware, language=language, targets=targets, minutes=minutes, workers=workers,
+        registry=registry, require_sandbox=require_sandbox,
+    )  # fmt: skip
     if queue:
-        chosen = settings.load(
-            file, threads=threads, targets=targets, minutes=minutes, require_sandbox=require_sandbox, workers=workers,
-            registry=registry,
-        )  # fmt: skip
-        if code := drain(chosen, queue, top=top, certify=certify, as_json=as_json):
-            raise typer.Exit(code)
-        return
-    assert target and files
+        code = drain(chosen, queue, top=top, certify=certify, as_json=as_json)
+    else:
+        assert target and files
+        code = _judge(chosen, target, files, tuple(workload or ()), as_json=as_json)
+    if code:
+        raise typer.Exit(code)
+
+
+def _judge(chosen: Settings, target: str, files: list[Path], workloads: tuple[str, ...], *, as_json: bool) -> int:
+    """Judge one candidate from files, and tell of it; the exit code."""
     from kernelevolve.evaluate import evaluate_file
 
-    chosen = settings.load(
-        file, threads=threads, hardware=hardware, language=language, targets=targets, require_sandbox=require_sandbox
-    )  # fmt: skip
-    evaluation = evaluate_file(chosen, target, files, tuple(workload or ()))
+    evaluation = evaluate_file(chosen, target, files, workloads)
     if as_json:
         output.document(evaluation_document(evaluation))
     else:
         _tell_evaluation(evaluation)
-    if not isinstance(evaluation, Passed):
-        raise typer.Exit(CANDIDATE_FAILED)
+    return 0 if isinstance(evaluation, Passed) else CANDIDATE_FAILED
 
 
 def evaluation_document(evaluation: Evaluation) -> dict[str, object]:

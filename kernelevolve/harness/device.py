@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
+from kernelevolve.errors import JudgeError
 from kernelevolve.hardware.gpu_state import Watch
 from kernelevolve.harness.access import Access
 from kernelevolve.harness.device_health import Unhealthy, ensure, probe, uncorrected_errors
-from kernelevolve.schema import Diagnostic, Hardware
+from kernelevolve.schema import CalibrationJob, Diagnostic, Hardware, Job
 
 
 class Device:
@@ -45,3 +48,15 @@ class Device:
         suspicious = any(f.kind in ("fault", "crash") or (f.kind == "limit" and f.resource == "time") for f in findings)
         if self._real and suspicious:
             ensure(probe(self._hardware, errors_before=self._errors), self._hardware)
+
+
+@contextmanager
+def room_for(job: Job | CalibrationJob) -> Iterator[None]:
+    """Raises `JudgeError` where the device has no room for the judge's own tensors."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise JudgeError(
+            f"{job.hardware.key} has no room for inputs and answers of {job.target.name}: {error}",
+            remedy="end what else uses the device, use fewer --workers, or name fewer workloads",
+        ) from error

@@ -10,13 +10,12 @@ from random import Random
 
 import torch
 
-from kernelevolve.errors import JudgeError
 from kernelevolve.harness.access import Access, access_to
 from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.changing import Changing
 from kernelevolve.harness.checking import check, first_calls
-from kernelevolve.harness.device import Device
+from kernelevolve.harness.device import Device, room_for
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
 from kernelevolve.harness.machine_code import code_digest
@@ -75,22 +74,19 @@ class Judge:
 
     def evaluate(self, job: Job) -> Evaluation:
         """Build, check and time one candidate; the first stage that fails ends it."""
-        with _room(job):
+        with room_for(job):
             return _Case(self, job).run()
 
     def calibrate(self, job: CalibrationJob) -> Calibration:
         """Time the baselines of every workload against each other."""
-        with _room(job):
-            return self._calibrate(job)
-
-    def _calibrate(self, job: CalibrationJob) -> Calibration:
-        timed = tuple(self.timed(job))
-        bench = self.bench(job, timed)
-        for workload in timed:
-            with self.machine.shared():  # not held throughout: a baseline may be compiled for minutes
-                bench.warm_up(workload.name)
-        with self.machine.alone():
-            times = {w.name: bench.calibrate(w.name, job.timing) for w in timed}
+        with room_for(job):
+            timed = tuple(self.timed(job))
+            bench = self.bench(job, timed)
+            for workload in timed:
+                with self.machine.shared():  # not held throughout: a baseline may be compiled for minutes
+                    bench.warm_up(workload.name)
+            with self.machine.alone():
+                times = {w.name: bench.calibrate(w.name, job.timing) for w in timed}
         return Calibration(target=job.target.digest, times=times, environment=self.environment(job))
 
     def bench(self, job: Job | CalibrationJob, timed: tuple[Workload, ...]) -> Bench:
@@ -391,18 +387,6 @@ class _Case:
             environment=self._judge.environment(job),
             costs=self._costs(),
         )
-
-
-@contextmanager
-def _room(job: Job | CalibrationJob) -> Iterator[None]:
-    """Raises `JudgeError` where the device has no room for the judge's own tensors."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise JudgeError(
-            f"{job.hardware.key} has no room for inputs and answers of {job.target.name}: {error}",
-            remedy="end what else uses the device, use fewer --workers, or name fewer workloads",
-        ) from error
 
 
 def _duplicate(of: str) -> Duplicate:
