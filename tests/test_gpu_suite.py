@@ -62,15 +62,17 @@ def test_every_target_is_tested_benchmarked_and_searched(suite, tmp_path):
 
 
 def test_kernels_that_wait_for_the_device_are_measured(suite, tmp_path, monkeypatch):
-    for run, key in (("topk-1", "nvidia-h200"), ("topk-2", "amd-mi300x")):
+    waiting = {"topk-1": "nvidia-h200", "topk-2": "amd-mi300x", "topk-3": "nvidia-h200"}
+    for run, key in waiting.items():
         (tmp_path / "runs" / run).mkdir(parents=True)
-        packed = gzip.compress(json.dumps({"hardware_key": key}).encode())
+        packed = gzip.compress(json.dumps({"hardware_key": key, "target": "topk"}).encode())
         (tmp_path / "runs" / run / "queue.json.gz").write_bytes(packed)
     monkeypatch.setattr(suite, "ROOT", tmp_path)
     (part,) = (p for p in suite.parts(tmp_path / "out", "nvidia-h200", 30.0) if p.name.startswith("queue-"))
-    file = tmp_path / "out" / "queues" / "topk-1.json"
-    assert (part.name, str(file) in part.argv) == ("queue-topk-1", True)
-    assert json.loads(file.read_text()) == {"hardware_key": "nvidia-h200"}
+    files = [tmp_path / "out" / "queues" / f"{run}.json" for run in ("topk-1", "topk-3")]
+    assert part.name == "queue-topk"
+    assert [word for word in part.argv if word.endswith(".json")] == [str(file) for file in files]
+    assert all(json.loads(file.read_text())["hardware_key"] == "nvidia-h200" for file in files)
 
 
 def test_a_tests_failure_is_told_before_time_runs_out(suite, tmp_path, monkeypatch):

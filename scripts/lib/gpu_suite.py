@@ -47,11 +47,13 @@ def parts(out: Path, key: str, minutes: float) -> Iterator[Part]:
     yield Part("ceilings", 0.03, (*COMMAND, "hardware", "ceilings", *on_device, "--json"))
     tests = (sys.executable, "-m", "pytest", "-p", "failures_at_once", "-m", "gpu", "-v", str(ROOT / "tests"))
     yield Part("tests", 0.20, (*tests, f"--junitxml={out / 'tests.xml'}", "-o", f"cache_dir={out / 'cache'}"), (0, 1))
-    queued = list(queues(out, key))
-    for file in queued:
-        share = 0.18 / len(queued)
-        drain = ("eval", "--queue", str(file), "--minutes", f"{share * 0.8 * minutes:g}", "--json")
-        yield Part(f"queue-{file.stem}", share, (*COMMAND, *drain), (0, 3))
+    waiting = queues(out, key)
+    for target, files in waiting.items():
+        share = 0.18 / len(waiting)
+        named = [word for file in files for word in ("--queue", str(file))]
+        # Half of the time: certification, and compiling its baselines, come after it.
+        drain = ("eval", *named, "--workers", "4", "--minutes", f"{share * 0.5 * minutes:g}", "--certify", *kept[2:])
+        yield Part(f"queue-{target}", share, (*COMMAND, *drain, "--json"), (0, 3, 4))
     for target in TARGETS:
         yield Part(f"seeds-{target}", 0.06, (*bench, "--seeds", "--target", target), (0, 1))
     for target in TARGETS:
@@ -67,15 +69,18 @@ def parts(out: Path, key: str, minutes: float) -> Iterator[Part]:
     yield Part("estimate", share, (*estimate, *budget))
 
 
-def queues(out: Path, key: str) -> Iterator[Path]:
-    """Queues of triaged kernels that wait for this device in runs/, unpacked where their results go."""
+def queues(out: Path, key: str) -> dict[str, list[Path]]:
+    """Queues of triaged kernels that wait for this device in runs/, by target, unpacked where their results go."""
+    found: dict[str, list[Path]] = {}
     for packed in sorted((ROOT / "runs").glob("*/queue.json.gz")):
         text = gzip.decompress(packed.read_bytes())
-        if json.loads(text)["hardware_key"] == key:
+        queue = json.loads(text)
+        if queue["hardware_key"] == key:
             file = out / "queues" / f"{packed.parent.name}.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(text)
-            yield file
+            found.setdefault(queue["target"], []).append(file)
+    return found
 
 
 def main() -> int:
