@@ -62,7 +62,7 @@ def test_a_search_spends_its_budget_and_measures_its_best_twice(tmp_path, cache_
     assert [step.evaluation.purpose for step in run.steps] == ["search", "search"]
     assert [event.kind for event in run.events] == ["started", "finished"]
     (best,) = (step for step in run.steps if step.candidate == result.best.candidate)
-    assert result.best.evaluation == best.confirmations[-1]
+    assert result.best.evaluation in best.confirmations
     assert result.best.evaluation.purpose == "confirm"
     searched = [w.name for w in run.spec.target.select("cpu", "search")]
     assert [m.workload for m in best.evaluation.measurements] == searched

@@ -49,7 +49,7 @@ def main() -> int:
         document({"hardware": key, "targets": [as_row(outcome) for outcome in found]})
     else:
         for outcome in found:
-            print(f"{outcome.queue.target} on {key}: {agreement_line(outcome.agreement)}")
+            print(f"{outcome.target.name} on {key}: {agreement_line(outcome.agreement)}")
     return 0
 
 
@@ -75,7 +75,7 @@ def measured(chosen: Settings, target: str) -> Outcome:
         queue = queue_of(store.run(session.spec.run))
     path = runs.queue_path(session.spec.run)
     write_queue(path, queue)
-    return drain(chosen, path, say)
+    return drain(chosen, [path], say)
 
 
 def say(one: Drained, left: int) -> None:
@@ -86,8 +86,8 @@ def say(one: Drained, left: int) -> None:
 
 def as_row(outcome: Outcome) -> dict[str, object]:
     return {
-        "target": outcome.queue.target,
-        "queued": len(outcome.queue.entries),
+        "target": outcome.target.name,
+        "queued": outcome.queued,
         "left": outcome.left,
         "agreement": None if outcome.agreement is None else vars(outcome.agreement),
         "pairs": [

@@ -204,7 +204,7 @@ def test_a_first_block_that_fits_does_not_make_up_for_a_second_that_does_not():
         ("I sort less.\n\nBecause.\n```cpp\n", "I sort less."),
         ("```cpp\n// Idea: no\n```", ""),
         ("Sure!\n\nIdea - sort less\n```", "sort less"),
-        (f"Idea: {'long ' * 200}", ("long " * 200)[:397].rstrip() + "..."),
+        (f"Idea: {'long ' * 200}", ("long " * 200)[:597].rstrip() + "..."),
     ],
 )
 def test_the_idea_is_what_comes_before_the_code(reply, idea):
