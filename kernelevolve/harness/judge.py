@@ -102,8 +102,11 @@ class Judge:
         if key not in self._benches:
             torch.set_num_threads(job.threads)
             with self.machine.shared():
-                self._benches[key] = Bench(job.target, workloads, job.threads, self.cache_dir, access=self.access(job))
+                self._benches[key] = self._make_bench(job, workloads)
         return self._benches[key]
+
+    def _make_bench(self, job: Job | CalibrationJob, workloads: tuple[Workload, ...]) -> Bench:
+        return Bench(job.target, workloads, job.threads, self.cache_dir, access=self.access(job))
 
     def access(self, job: Job | CalibrationJob) -> Access:
         """How judge and runner reach the tensors. Raises `ToolchainError` where torch can't use the device."""
@@ -191,9 +194,7 @@ class _Case:
         return measurements, [*profiles, *self._counters(bench, built, measurements)]
 
     def _beside(self) -> AbstractContextManager[None]:
-        """While the candidate is compiled. Where a GPU is timed, cores are free and nobody waits: a Triton kernel may
-        be compiled for a minute, and its first calls are lost in the others' many.
-        """
+        """While a candidate is compiled: beside a GPU cores are free, and its first calls get lost in others' many."""
         return nullcontext() if self._device.shared else self._judge.machine.shared()
 
     def _rest(self, bench: Bench, timed: tuple[Workload, ...]) -> None:
