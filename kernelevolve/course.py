@@ -14,7 +14,7 @@ from kernelevolve.briefing import Briefing
 from kernelevolve.errors import StoreError
 from kernelevolve.llm.budget import Spending
 from kernelevolve.policies.base import Plan, Policy
-from kernelevolve.proposers.base import Proposer, Remembers
+from kernelevolve.proposers.base import Asks, Proposer, Remembers
 from kernelevolve.schema import (
     Answer,
     Ask,
@@ -159,7 +159,13 @@ class Course:
         self.declined = False
         self.questions.pop(number, None)
         self._spending.settle(exchange.request, exchange.answer)
-        self._hear(number, self._minds.proposer.read(self._briefs[number], exchange.request, exchange.answer))
+        proposer = self._minds.proposer
+        if not isinstance(proposer, Asks):
+            raise StoreError(
+                f"step {number} of {self._run} has an answer, and today's proposer {proposer.name} asks nothing",
+                remedy="resume the run with the version of kernelevolve that began it",
+            )
+        self._hear(number, proposer.read(self._briefs[number], exchange.request, exchange.answer))
 
     def _hear(self, number: int, said: Proposal | ModelRequest) -> None:
         """A question is open from now on; a proposal becomes a candidate, or is the end of its step."""

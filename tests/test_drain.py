@@ -344,7 +344,7 @@ def test_it_ends_with_4_where_nothing_is_to_be_certified(here, tmp_path, tiny_ta
         (["tiny"], "there is no candidate"),
         (["tiny", "a.cpp", "--queue", "none.json"], "names its target, hardware and candidates itself"),
         (["--queue", "none.json", "--hardware", "nvidia-h200"], "names its target"),
-        (["tiny", "a.cpp", "--top", "3"], "need a queue"),
+        (["tiny", "a.cpp", "--top", "3"], "--top, --minutes, --workers, --certify and --registry need a queue"),
     ],
 )
 @pytest.mark.usefixtures("here")

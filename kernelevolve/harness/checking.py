@@ -27,20 +27,6 @@ _OURS = re.compile(
 """What a compiled candidate's process maps: the C and C++ libraries, OpenMP, tvm-ffi, the runner and the candidate."""
 
 
-def first_calls(bench: Bench, runner: Runner, language: Language) -> dict[str, float]:
-    """Prepare and call once on every workload: a language that compiles late does it now, and nothing is compared.
-
-    Returns the microseconds of `prepare` by workload. Raises `RunnerFailed`.
-    """
-    prepared = {}
-    for number, workload in enumerate(bench.workloads):
-        if runner.has_prepare:
-            prepared[workload.name] = runner.prepare(number)
-        runner.outputs.poison(number, 0)
-        runner.call(number, [0], first=language.runner == "python")
-    return prepared
-
-
 def check(
     bench: Bench,
     runner: Runner,
@@ -49,9 +35,10 @@ def check(
     pressure: Pressure,
     *,
     purpose: Purpose,
-) -> None:
-    """Compare answers on every workload, once all were called. Raises `RunnerFailed`."""
-    _answers(bench, runner, range(len(bench.workloads)))
+) -> dict[str, float]:
+    """Compare answers on every workload; microseconds of `prepare` by workload. Raises `RunnerFailed`."""
+    late = language.runner == "python"
+    prepared = _answers(bench, runner, range(len(bench.workloads)), compiles_late=late)
     small = [number for number, workload in enumerate(bench.workloads) if workload.role == "check"]
     for _ in range(ROUNDS[purpose] - 1):
         for number in small:
@@ -59,7 +46,7 @@ def check(
                 bench.arena.renew(number, slot)
                 runner.refresh(number, slot)
         runner.resume()
-        _answers(bench, runner, small)
+        _answers(bench, runner, small, compiles_late=False)
     with pressure.on():
         for workload in timed:
             _again(bench, runner, bench.index(workload.name))
@@ -67,15 +54,19 @@ def check(
         _own_code(runner)
     elif language.name == "triton":
         _own_kernels(bench, runner, bench.index(timed[0].name))
+    return prepared
 
 
-def _answers(bench: Bench, runner: Runner, workloads: Iterable[int]) -> None:
+def _answers(bench: Bench, runner: Runner, workloads: Iterable[int], *, compiles_late: bool) -> dict[str, float]:
     """Two inputs of each of these workloads, the differences of several workloads told together."""
     differences: list[Diagnostic] = []
+    prepared = {}
     for number in workloads:
+        if runner.has_prepare:
+            prepared[bench.workloads[number].name] = runner.prepare(number)
         for slot in range(2):
             runner.outputs.poison(number, slot)
-            runner.call(number, [slot])
+            runner.call(number, [slot], first=compiles_late and slot == 0)
             try:
                 bench.verify(runner, number, slot)
             except RunnerFailed as failure:
@@ -85,6 +76,7 @@ def _answers(bench: Bench, runner: Runner, workloads: Iterable[int]) -> None:
             break
     if differences:
         raise RunnerFailed(*differences[:MOST_DIFFERENCES])
+    return prepared
 
 
 def _again(bench: Bench, runner: Runner, number: int) -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -14,12 +14,12 @@ from kernelevolve.harness.access import Access, access_to
 from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.changing import Changing
-from kernelevolve.harness.checking import check, first_calls
+from kernelevolve.harness.checking import check
 from kernelevolve.harness.device import Device, room_for
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
 from kernelevolve.harness.machine_code import code_digest
-from kernelevolve.harness.plausible import CACHED, above_the_floor, batches_agree
+from kernelevolve.harness.plausible import above_the_floor, batches_agree, floor_slots
 from kernelevolve.harness.pressure import Pressure
 from kernelevolve.harness.profiling import counters
 from kernelevolve.harness.programs import MODULE_RUNNER, Program, candidate_program, module_program
@@ -152,7 +152,7 @@ class _Case:
         job, judge = self._job, self._judge
         timed = tuple(judge.timed(job))
         bench = judge.bench(job, timed)
-        with self._beside(), self._at("build"):
+        with judge.machine.shared(), self._at("build"):
             built = build(job.candidate, job.hardware, job.limits, judge.cache_dir)
         if isinstance(built, BuildFailed):
             return self._failed(built.diagnostics)
@@ -177,13 +177,11 @@ class _Case:
             Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner,
             Pressure(self._job.threads, judge.sandbox.launcher) as pressure,
         ):
-            with self._beside():
+            with judge.machine.shared():
                 with self._at("load"):
                     runner.load(LOAD_S[built.language.runner])
                 with self._at("check"):
-                    prepared = first_calls(bench, runner, built.language)
-            with judge.machine.shared(), self._at("check"):
-                check(bench, runner, timed, built.language, pressure, purpose=self._job.purpose)
+                    prepared = check(bench, runner, timed, built.language, pressure, purpose=self._job.purpose)
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
@@ -192,10 +190,6 @@ class _Case:
                     prepare_us = prepared.get(workload.name)
                     measurements += self._time(bench, runner, workload, prepare_us, profiles, pressure=pressure)
         return measurements, [*profiles, *self._counters(bench, built, measurements)]
-
-    def _beside(self) -> AbstractContextManager[None]:
-        """While a candidate is compiled: beside a GPU cores are free, and its first calls get lost in others' many."""
-        return nullcontext() if self._device.shared else self._judge.machine.shared()
 
     def _rest(self, bench: Bench, timed: tuple[Workload, ...]) -> None:
         """Time the baselines while no candidate is there, which may leave something running."""
@@ -324,7 +318,8 @@ class _Case:
         if job.hardware.ceilings is not None:
             slots, ceilings = bench.slots(workload.name), job.hardware.ceilings
             share = roofline_us(job.target, workload, ceilings, slots) / timing.candidate_us
-            least = roofline_us(job.target, workload, ceilings, max(1, slots // CACHED))
+            counted = floor_slots(job.hardware, job.target.compulsory_bytes(workload), slots)
+            least = roofline_us(job.target, workload, ceilings, counted)
             above_the_floor(workload.name, least / timing.candidate_us)
         return Measurement(
             workload=workload.name,

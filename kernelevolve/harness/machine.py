@@ -30,10 +30,7 @@ class Machine:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Building and checking: any number at once, none while somebody times.
-
-        What only a compiler does for a candidate that a GPU runs needs no lock.
-        """
+        """Building and checking: any number at once, none while somebody times."""
         with self._locked(fcntl.LOCK_SH):
             yield
 

@@ -2,19 +2,27 @@
 
 from kernelevolve.harness.runner import RunnerFailed
 from kernelevolve.harness.timing import FEWEST_PAIRS, Side, Timing
-from kernelevolve.schema import Cheat, Device
+from kernelevolve.schema import Cheat, Device, Hardware
 
 FLOOR = 2.0
 """Times as fast as the measured ceilings allow. Those measured on a busy machine are low, but not by that much."""
 
+BEYOND = 2
+"""Times the last cache of a CPU from which on a working set is held against its own bandwidth. A smaller one is held
+against that of a working set so much smaller as `CACHED` says: how much of the cache is one's own changes with the
+neighbours, from the moment in which the ceilings were measured to this one."""
 CACHED = 4
-"""A working set so many times smaller sets the bandwidth that is allowed: how much of a shared cache is a candidate's
-own changes with the neighbours."""
 
 START_UP_CALLS = 1.0
 """Calls that the first one of a batch may take longer than the others: its cache is cold."""
 START_UP_US = {"cpu": 60.0, "gpu": 200.0}
 """The same in microseconds: threads wake up, a device changes from one process to another."""
+
+
+def floor_slots(hardware: Hardware, bytes_each: int, slots: int) -> int:
+    """Of how many inputs the working set is that sets the bandwidth which nobody exceeds."""
+    shared = hardware.cache_bytes.get("L3", 0)
+    return slots if bytes_each * slots >= BEYOND * shared else max(1, slots // CACHED)
 
 
 def above_the_floor(workload: str, roofline_share: float) -> None:

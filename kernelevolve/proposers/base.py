@@ -13,7 +13,7 @@ class Proposer(Protocol):
     `asks = False`; one that brings a model of its own names it as `MODEL`.
 
     It asks nobody itself: where it needs a language model it returns the question, and the search, which puts it
-    and keeps the answer, comes back with that. So nothing is lost or paid twice, whoever dies when.
+    and keeps the answer, comes back with that (see `Asks`). So nothing is lost or paid twice, whoever dies when.
     """
 
     name: ClassVar[str]
@@ -23,12 +23,17 @@ class Proposer(Protocol):
     def propose(self, brief: Brief) -> Proposal | ModelRequest | None:
         """An answer, a question to put first, or None when nothing new is left to propose for this brief."""
 
+    def tell(self, outcome: Parent) -> None:
+        """Learn how a candidate ended."""
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """What a proposer has beside that returns questions."""
+
     def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal | ModelRequest:
         """What becomes of the answer to a question of this brief: a proposal (with its `trouble` where it holds no
         kernel), or one more question."""
-
-    def tell(self, outcome: Parent) -> None:
-        """Learn how a candidate ended."""
 
 
 @runtime_checkable

@@ -13,13 +13,11 @@ from kernelevolve.languages.base import Language
 from kernelevolve.proposers.family import Family, Member
 from kernelevolve.proposers.study import suggestions
 from kernelevolve.schema import (
-    Answer,
     Brief,
     Candidate,
     Change,
     Lineage,
     ModelInfo,
-    ModelRequest,
     Parent,
     Proposal,
     Record,
@@ -98,10 +96,6 @@ class Tuner:
     def recall(self, brief: Brief, proposal: Proposal) -> None:
         """Note that a member of a family was proposed in an earlier sitting."""
         self.expect(candidate_of(proposal))
-
-    def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal:
-        """Never called: a tuner has no questions."""
-        raise NotImplementedError
 
     def tell(self, outcome: Parent) -> None:
         """Learn how a candidate ended, whoever wrote it."""

@@ -87,9 +87,6 @@ def _begin(connection: Connection) -> None:
     # A transaction that reads first and then wants to write fails at once if another wrote in between;
     # one that takes the lock at its start waits for its turn.
     writes = connection.get_execution_options().get(_WRITES)
-    plain = connection.connection.dbapi_connection
-    assert isinstance(plain, sqlite3.Connection)
-    # Said to SQLite itself: by way of a statement object these few words would take longer than the transaction.
     if writes is not None:
-        plain.execute(f"PRAGMA synchronous = {writes}")
-    plain.execute("BEGIN" if writes is None else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql(f"PRAGMA synchronous = {writes}")
+    connection.exec_driver_sql("BEGIN" if writes is None else "BEGIN IMMEDIATE")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import ClassVar
 
-from kernelevolve.schema import Answer, Brief, Change, ModelRequest, Parent, Proposal
+from kernelevolve.schema import Brief, Change, Parent, Proposal
 
 
 class ScriptedProposer:
@@ -28,10 +28,6 @@ class ScriptedProposer:
             return None
         answer = {"proposer": self.name, "brief": brief.digest}
         return Proposal.model_validate({**proposal.model_dump(), **answer})
-
-    def read(self, brief: Brief, request: ModelRequest, answer: Answer) -> Proposal:
-        """Never called: the script has no questions."""
-        raise NotImplementedError
 
     def tell(self, outcome: Parent) -> None:
         """Remember an outcome."""

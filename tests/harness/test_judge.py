@@ -1,8 +1,6 @@
 """A candidate before the judge, end to end: right ones pass with their evidence, each kind of wrong one is named."""
 
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from leftovers import gone
 from kernelevolve.errors import JudgeError, TargetError
 from kernelevolve.harness.device import Device
 from kernelevolve.harness.judge import Judge
-from kernelevolve.harness.machine import Machine
 from kernelevolve.harness.sandbox import Sandbox
 from kernelevolve.schema import (
     Bandwidth,
@@ -90,30 +87,6 @@ def test_a_right_kernel_passes_with_measurements_environment_and_costs(evaluate:
     costs = passed.costs
     assert 0 < costs.kernel_s < costs.time_s < costs.total_s
     assert costs.build_s + costs.check_s + costs.time_s <= costs.total_s
-
-
-@pytest.mark.parametrize("gpu", [False, True], ids=["a core is timed", "a GPU is timed"])
-def test_a_candidate_is_built_while_another_is_timed_where_that_disturbs_nothing(
-    evaluate: Evaluate, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, *, gpu: bool
-) -> None:
-    monkeypatch.setattr(Device, "shared", gpu)
-    evaluate(a_kernel())  # the bench is there from here on
-    new = a_kernel(f"// {uuid4().hex}\n{BODY}")
-
-    def built() -> set[Path]:
-        return set((cache_dir / "builds").glob("*/[!.]*"))
-
-    before = built()
-    with ThreadPoolExecutor(1) as lane:
-        with Machine(cache_dir).alone():
-            outcome = lane.submit(evaluate, new)
-            deadline = time.monotonic() + (60.0 if gpu else 3.0)
-            while built() <= before and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert bool(built() - before) is gpu
-            assert not outcome.done()
-            monkeypatch.undo()
-        assert outcome.result().outcome == "passed"
 
 
 def test_only_the_workloads_that_a_job_names_are_timed(evaluate: Evaluate) -> None:
