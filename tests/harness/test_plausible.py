@@ -4,9 +4,10 @@ from typing import cast
 
 import pytest
 
-from kernelevolve.harness.plausible import above_the_floor, batches_agree
+from kernelevolve.harness.plausible import above_the_floor, batches_agree, floor_slots
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.harness.timing import Side, Timing
+from kernelevolve.testing.records import a_hardware
 
 
 class Named:
@@ -48,3 +49,15 @@ def test_nothing_is_twice_as_fast_as_the_ceilings_allow() -> None:
     above_the_floor("w", 1.2)
     with pytest.raises(RunnerFailed, match=r"2\.5 times as fast"):
         above_the_floor("w", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("l3", "slots", "counted"),
+    [(32 << 20, 16, 16), (32 << 20, 12, 3), (32 << 20, 2, 1), (None, 12, 12)],
+    ids=["far beyond the cache", "perhaps in the cache", "within it", "no cache that neighbours share"],
+)
+def test_only_what_a_shared_cache_may_hold_is_given_the_bandwidth_of_less(
+    l3: int | None, slots: int, counted: int
+) -> None:
+    hardware = a_hardware(cache_bytes={"L3": l3} if l3 else {})
+    assert floor_slots(hardware, 4 << 20, slots) == counted
