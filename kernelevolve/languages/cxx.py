@@ -40,6 +40,7 @@ def ffi_version(folder: Path) -> int:
     return (folder / "include" / HEADER).stat().st_mtime_ns
 
 
+@lru_cache(maxsize=64)
 def without_comments(text: str) -> str:
     """The source with every comment blanked out; lines stay where they are."""
     return _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)

@@ -11,7 +11,7 @@ from kernelevolve.schema import Candidate
 
 _C_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _PYTHON_COMMENT = re.compile(r"#[^\n]*")
-_TOKEN = re.compile(r"[A-Za-z_]\w*|(?:(?<![\w)\].])[-+])?\.?\d(?:[eE][-+]|[\w.])*|[^\s\w]")
+_TOKEN = re.compile(r"[A-Za-z_]\w*+|(?<![\w)\].])[-+]\.?\d(?:[eE][-+]|[\w.])*|\.?\d(?:[eE][-+]|[\w.])*|[^\s\w]")
 _NUMBER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 _SHINGLE = 3
 """tokens in a row that are compared as one"""

@@ -18,6 +18,7 @@ class Templates:
         self._loader = FileSystemLoader(folder)
         self._environment = Environment(
             loader=self._loader,
+            auto_reload=False,  # a run asks by the templates that it began with
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

@@ -3,23 +3,28 @@
 import io
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import PurePosixPath
 
-_STRING = r'(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*"|(?:u8|[uUL])?\'(?:[^\'\\\n]|\\.)+\''
-_RAW_STRING = r'(?:u8|[uUL])?R"(?P<fence>[^()\\\s]{0,16})\(.*?\)(?P=fence)"'
-_SPOKEN = re.compile(rf"(?P<kept>{_RAW_STRING}|{_STRING})|(?P<line>//[^\n]*)|(?P<block>/\*.*?(?:\*/|\Z))", re.DOTALL)
+_STRING = r'"(?:[^"\\\n]|\\.)*"'
+_CHARACTER = r"'(?:[^'\\\n]|\\.)+'"
+_RAW_STRING = r'R"(?P<fence>[^()\\\s]{0,16})\(.*?\)(?P=fence)"'
+_PREFIX = "(?:u8|[uUL])?"
+# Every alternative begins with another letter: the engine then leaps from one such letter to the next.
+_SPOKEN = re.compile(rf"{_RAW_STRING}|{_STRING}|{_CHARACTER}|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _TUNABLE = re.compile(r"//[ \t]*tunable\b(.*)")
 _DIRECTIVE = re.compile(r"[ \t]*#.*")
-_TOKEN = re.compile(
-    rf"{_RAW_STRING}|{_STRING}"
+# What is frequent comes first. A word before a quote may be the prefix of a literal, which is tried before the word.
+_PLAIN = (
+    r"[^\W\d]\w*+(?![\"'])|[(){}\[\];,?~]"
+    rf"|{_PREFIX}{_STRING}|{_PREFIX}{_CHARACTER}"
     r"|\.?\d(?:[eEpP][+-]|[\w.']|)*|[^\W\d]\w*"
-    r"|<=>|<<=|>>=|\.\.\.|->\*|::|\+\+|--|->|\.\*|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|##|\S",
-    re.DOTALL,
+    r"|<=>|<<=|>>=|\.\.\.|->\*|::|\+\+|--|->|\.\*|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|##|\S"
 )
-_WHOLE = itemgetter(0)
+_TOKEN = re.compile(_PLAIN, re.DOTALL)
+_TOKEN_OR_RAW = re.compile(rf"{_PREFIX}{_RAW_STRING}|{_PLAIN}", re.DOTALL)
 _TUNABLE_MARK = "\0tunable"
 _END = "#"
 """A directive that isn't one: what comes before it is done."""
@@ -63,16 +68,21 @@ def _cxx(text: str) -> str:
     code: list[str] = []
     for line in [*_SPOKEN.sub(_unspoken, text.replace("\r\n", "\n").replace("\\\n", " ")).split("\n"), _END]:
         if line.startswith(_TUNABLE_MARK) or _DIRECTIVE.fullmatch(line):
-            found += [" ".join(map(_WHOLE, _TOKEN.finditer("\n".join(code)))), " ".join(line.split())]
+            found += [" ".join(_tokens("\n".join(code))), " ".join(line.split())]
             code = []
         else:
             code.append(line)
     return "\n".join(part for part in found[:-1] if part)
 
 
+def _tokens(code: str) -> Iterable[str]:
+    return map(itemgetter(0), _TOKEN_OR_RAW.finditer(code)) if 'R"' in code else _TOKEN.findall(code)
+
+
 def _unspoken(match: re.Match[str]) -> str:
-    if match["kept"]:
-        return match["kept"]
-    if match["line"] and (tunable := _TUNABLE.fullmatch(match["line"])):
+    said = match[0]
+    if not said.startswith("/"):
+        return said
+    if tunable := _TUNABLE.fullmatch(said):
         return f"\n{_TUNABLE_MARK} {' '.join(tunable[1].split())}\n"
     return " "

@@ -87,6 +87,7 @@ def _begin(connection: Connection) -> None:
     # A transaction that reads first and then wants to write fails at once if another wrote in between;
     # one that takes the lock at its start waits for its turn.
     writes = connection.get_execution_options().get(_WRITES)
-    if writes is not None:
+    if writes is not None and connection.info.get(_WRITES) != writes:
         connection.exec_driver_sql(f"PRAGMA synchronous = {writes}")
+        connection.info[_WRITES] = writes
     connection.exec_driver_sql("BEGIN" if writes is None else "BEGIN IMMEDIATE")

@@ -1,12 +1,12 @@
 """Questions that somebody answers by file, within a transaction."""
 
-from sqlalchemy import Connection, RowMapping, insert
+from sqlalchemy import Connection, RowMapping
 
 from kernelevolve.errors import StoreError, UsageError
 from kernelevolve.schema import Answer, ModelRequest
 from kernelevolve.store import queries
 from kernelevolve.store.objects import pack
-from kernelevolve.store.rows import keep, now
+from kernelevolve.store.rows import into, keep, now
 from kernelevolve.store.tables import AnswerRow, QuestionRow
 
 
@@ -16,7 +16,7 @@ def add_question(connection: Connection, run: str, request: ModelRequest) -> Non
     known = find(connection, run, request.step, request.attempt)
     if known is None:
         row = {**key, "created_at": now(), "record": keep(connection, request)}
-        connection.execute(insert(QuestionRow), row)
+        connection.execute(into(QuestionRow), row)
     elif known["record"] != pack(request).digest:
         raise StoreError(
             f"{_name(run, request.step, request.attempt)} was opened with another text",
@@ -33,7 +33,7 @@ def add_answer(connection: Connection, run: str, step: int, attempt: int, answer
         state = "is closed" if known["answer"] is None else "has its answer already"
         raise UsageError(f"{_name(run, step, attempt)} {state}", remedy="answer one of the open questions")
     row = {"run": run, "number": step, "attempt": attempt, "created_at": now(), "record": keep(connection, answer)}
-    connection.execute(insert(AnswerRow), row)
+    connection.execute(into(AnswerRow), row)
 
 
 def find(connection: Connection, run: str, step: int, attempt: int) -> RowMapping | None:

@@ -1,6 +1,8 @@
 """The questions that the store asks its tables."""
 
-from sqlalchemy import Executable, func, or_, select
+from functools import cache
+
+from sqlalchemy import Executable, bindparam, func, or_, select
 
 from kernelevolve.schema import Purpose
 from kernelevolve.store.tables import (
@@ -97,23 +99,27 @@ def questions(run: str, only: tuple[int, int] | None = None) -> Executable:
     return rows.where(QuestionRow.run == run).order_by(QuestionRow.number, QuestionRow.attempt)
 
 
-def same_code(target_digest: str, hardware_key: str, code: str, normal: str | None, threads: int | None) -> Executable:
-    """Object of the latest search evaluation of the same code, on the same target and hardware."""
-    same = CandidateRow.code == code
+@cache
+def same_code(normal: bool, threads: bool) -> Executable:
+    """Object of the latest search evaluation of the same `code`, on the same `target` and `hardware`.
+
+    `normal`: or else of the same `normal`. `threads`: and with as many `threads`. The quoted words are parameters.
+    """
+    same = CandidateRow.code == bindparam("code")
     rows = (
         select(EvaluationRow.record)
         .join(StepRow, (StepRow.run == EvaluationRow.run) & (StepRow.number == EvaluationRow.number))
         .join(CandidateRow, CandidateRow.digest == StepRow.candidate)
         .join(RunRow, RunRow.name == StepRow.run)
         .where(
-            same if normal is None else or_(same, CandidateRow.normal == normal),
-            RunRow.target_digest == target_digest,
-            RunRow.hardware_key == hardware_key,
+            or_(same, CandidateRow.normal == bindparam("normal")) if normal else same,
+            RunRow.target_digest == bindparam("target"),
+            RunRow.hardware_key == bindparam("hardware"),
             EvaluationRow.purpose == "search",
         )
     )
-    if threads is not None:
-        rows = rows.where(RunRow.threads == threads)
+    if threads:
+        rows = rows.where(RunRow.threads == bindparam("threads"))
     return rows.order_by(EvaluationRow.id.desc()).limit(1)
 
 

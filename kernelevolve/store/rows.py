@@ -1,8 +1,9 @@
 """What goes into the tables of one step, within a transaction."""
 
 from datetime import UTC, datetime
+from functools import cache
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Insert, insert
 from sqlalchemy.dialects import sqlite
 
 from kernelevolve.schema import Brief, Candidate, Evaluation, Exchange, Failed, Passed, Proposal, Record
@@ -11,12 +12,24 @@ from kernelevolve.store.objects import compress, pack
 from kernelevolve.store.tables import (
     ArrivalRow,
     AskRow,
+    Base,
     CandidateRow,
     EvaluationRow,
     ExchangeRow,
     ObjectRow,
     StepRow,
 )
+
+
+@cache
+def into(kind: type[Base]) -> Insert:
+    """The insertion into a table. One object for all: what SQLAlchemy works out about a statement stays with it."""
+    return insert(kind)
+
+
+@cache
+def _unless_there(kind: type[Base]) -> Insert:
+    return sqlite.insert(kind).on_conflict_do_nothing()
 
 
 def keep(connection: Connection, record: Record) -> str:
@@ -29,7 +42,7 @@ def keep(connection: Connection, record: Record) -> str:
 def keep_objects(connection: Connection, objects: dict[str, bytes]) -> None:
     """Store bytes by their digests, those that aren't there: most of a brief was in the one before it."""
     if rows := [{"digest": digest, "data": compress(objects[digest])} for digest in absent(connection, objects)]:
-        connection.execute(sqlite.insert(ObjectRow).on_conflict_do_nothing(), rows)
+        connection.execute(_unless_there(ObjectRow), rows)
 
 
 def now() -> str:
@@ -40,7 +53,7 @@ def now() -> str:
 def add_ask(connection: Connection, run: str, number: int, brief: Brief) -> None:
     """A brief, and its place in the order."""
     row = {"run": run, "number": number, "created_at": now(), "change": brief.change, "brief": keep(connection, brief)}
-    connection.execute(insert(AskRow), row)
+    connection.execute(into(AskRow), row)
     add_arrival(connection, run, "asked", number)
 
 
@@ -59,7 +72,7 @@ def add_exchange(connection: Connection, run: str, number: int, exchange: Exchan
         "cost_usd": answer.usage.cost_usd,
         "record": keep(connection, exchange),
     }
-    connection.execute(insert(ExchangeRow), row)
+    connection.execute(into(ExchangeRow), row)
     add_arrival(connection, run, "answered", number, attempt=request.attempt)
 
 
@@ -78,7 +91,7 @@ def add_proposal(
         "proposal": keep(connection, proposal),
         "candidate": candidate.digest if candidate else None,
     }
-    connection.execute(insert(StepRow), row)
+    connection.execute(into(StepRow), row)
 
 
 def add_evaluation(connection: Connection, run: str, number: int, evaluation: Evaluation) -> None:
@@ -93,7 +106,7 @@ def add_evaluation(connection: Connection, run: str, number: int, evaluation: Ev
         "fitness": evaluation.fitness if isinstance(evaluation, Passed) else None,
         "record": keep(connection, evaluation),
     }
-    identity = connection.execute(insert(EvaluationRow).returning(EvaluationRow.id), row).scalar_one()
+    identity = connection.execute(into(EvaluationRow).returning(EvaluationRow.id), row).scalar_one()
     if evaluation.purpose in ("search", "confirm"):
         add_arrival(connection, run, "judged", number, evaluation=identity)
 
@@ -109,7 +122,7 @@ def add_arrival(
 ) -> None:
     """A place in the order."""
     row = {"run": run, "kind": kind, "number": number, "attempt": attempt, "evaluation": evaluation}
-    connection.execute(insert(ArrivalRow), row)
+    connection.execute(into(ArrivalRow), row)
 
 
 def _add_candidate(connection: Connection, candidate: Candidate) -> None:
@@ -121,4 +134,4 @@ def _add_candidate(connection: Connection, candidate: Candidate) -> None:
         "language": candidate.language,
         "record": keep(connection, candidate),
     }
-    connection.execute(sqlite.insert(CandidateRow).on_conflict_do_nothing(), row)
+    connection.execute(_unless_there(CandidateRow), row)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, Engine, RowMapping, insert, select
+from sqlalchemy import Connection, Engine, RowMapping, select
 
 from kernelevolve.errors import StoreError
 from kernelevolve.schema import (
@@ -99,7 +99,7 @@ class SqlStore:
                 "threads": spec.threads,
                 "record": rows.keep(connection, spec),
             }
-            connection.execute(insert(RunRow), row)
+            connection.execute(rows.into(RunRow), row)
 
     def add_ask(self, run: str, number: int, brief: Brief) -> None:
         """See `Store`."""
@@ -130,13 +130,13 @@ class SqlStore:
         """See `Store`."""
         with self._writing(run, lasting=True) as connection:
             row = {"run": run, "created_at": rows.now(), "record": rows.keep(connection, calibration)}
-            connection.execute(insert(CalibrationRow), row)
+            connection.execute(rows.into(CalibrationRow), row)
 
     def add_event(self, run: str, event: Event) -> None:
         """See `Store`."""
         with self._writing(run) as connection:
             row = {"run": run, "kind": event.kind, "at": event.at, "detail": event.detail}
-            connection.execute(insert(EventRow), row)
+            connection.execute(rows.into(EventRow), row)
 
     def add_statistics(self, run: str, number: int, values: Mapping[str, float]) -> None:
         """See `Store`."""
@@ -149,7 +149,7 @@ class SqlStore:
         found = [{"run": run, "number": number, "name": name, "value": value} for name, value in values.items()]
         with self._writing(run) as connection:
             if found:
-                connection.execute(insert(StatisticRow), found)
+                connection.execute(rows.into(StatisticRow), found)
 
     def run(self, name: str) -> Run:
         """See `Store`."""
@@ -219,8 +219,11 @@ class SqlStore:
     ) -> Evaluation | None:
         """See `Store`."""
         with self._reading() as connection:
-            found = queries.same_code(target_digest, hardware_key, code_digest, normal, threads)
-            digest = connection.execute(found).scalar_one_or_none()
+            wanted: dict[str, str | int] = {"target": target_digest, "hardware": hardware_key, "code": code_digest}
+            wanted |= {} if normal is None else {"normal": normal}
+            wanted |= {} if threads is None else {"threads": threads}
+            found = connection.execute(queries.same_code(normal is not None, threads is not None), wanted)
+            digest = found.scalar_one_or_none()
             return Reader(connection, self._path).evaluation(digest) if digest else None
 
     def add_question(self, run: str, request: ModelRequest) -> None:
