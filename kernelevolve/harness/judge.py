@@ -15,6 +15,7 @@ from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.changing import Changing
 from kernelevolve.harness.checking import check
+from kernelevolve.harness.cpu_time import CpuTime, threads_kept
 from kernelevolve.harness.device import Device, room_for
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
@@ -301,7 +302,10 @@ class _Case:
         try:
             # The candidate may be slow on purpose where nothing is asked of it: the baselines' runner is ours.
             round_trip_us = min(runner.round_trip(number), theirs.runner.round_trip(number))
+            before = CpuTime.of(runner, number)
             timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number, pressure))
+            if workload.device == "cpu":
+                threads_kept(CpuTime.of(runner, number).since(before), job.threads, workload.name)
             batches_agree(mine, timing, round_trip_us, workload.device)
             found = self._measurement(bench, workload, baseline, timing, prepare_us)
             if self._device.has_graphs and launch_bound(timing) and not found.disturbed:

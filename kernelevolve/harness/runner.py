@@ -49,7 +49,10 @@ class Runner:
         self._process, self._commands, self._answers, self._printed, self._errors, status = self._start(program)
         word = os.read(status, STATUS.size)
         os.close(status)
-        self._pid = STATUS.unpack(word)[0] if len(word) == STATUS.size else self._process.pid
+        self.pid = STATUS.unpack(word)[0] if len(word) == STATUS.size else self._process.pid
+        self._awake_ns = 0
+        self._awoke: int | None = time.monotonic_ns()
+        """None while it is held still"""
 
     def _start(self, program: Program) -> tuple[subprocess.Popen[bytes] | Forked, int, int, int, int, int]:
         command_read, commands = os.pipe()
@@ -134,9 +137,9 @@ class Runner:
     def libraries(self) -> frozenset[str]:
         """File names of the code in the candidate's process; none where it may not be looked at."""
         try:
-            lines = Path(f"/proc/{self._pid}/maps").read_text().splitlines()
+            lines = Path(f"/proc/{self.pid}/maps").read_text().splitlines()
         except OSError as error:
-            log.debug("process %d can't be looked at: %s", self._pid, error)
+            log.debug("process %d can't be looked at: %s", self.pid, error)
             return frozenset()
         fields = [line.split(maxsplit=5) for line in lines]
         return frozenset(Path(f[5]).name for f in fields if len(f) == 6 and "x" in f[1] and f[5].startswith("/"))
@@ -187,7 +190,7 @@ class Runner:
 
     def _refuse_unasked(self, workload: int) -> None:
         if os.read(self._answers, 1) == b"":
-            raise RunnerFailed(self._ended(workload))
+            raise self.gone(workload)
         raise RunnerFailed(
             Cheat(
                 message="the candidate's process answered before it was asked",
@@ -220,7 +223,7 @@ class Runner:
             raise RunnerFailed(
                 Raised(message=text, advice="mend what it complains about", workload=self._name(workload))
             )
-        raise RunnerFailed(self._ended(workload))
+        raise self.gone(workload)
 
     def _message(self) -> str:
         """What follows a '!': a length and a text. The runner writes both at once; never wait for more."""
@@ -310,6 +313,15 @@ class Runner:
     def _name(self, workload: int | None) -> str | None:
         return None if workload is None else self.name(workload)
 
+    @property
+    def awake_ns(self) -> int:
+        """How long it was not held still, nanoseconds."""
+        return self._awake_ns + (time.monotonic_ns() - self._awoke if self._awoke else 0)
+
+    def gone(self, workload: int | None) -> RunnerFailed:
+        """Why the process has ended, or is ended now."""
+        return RunnerFailed(self._ended(workload))
+
     def finish(self, seconds: float) -> bool:
         """Let the process end by itself, as profilers need it; whether it did within the time."""
         os.close(self._commands)
@@ -323,6 +335,7 @@ class Runner:
     def stop(self) -> None:
         """Hold the process still, so that its idle threads don't spin on cores that another one needs."""
         self._signal(signal.SIGSTOP)
+        self._awake_ns, self._awoke = self.awake_ns, None
 
     def hold(self) -> None:
         """The same while its outputs are looked at; one that works on copies has to bring them itself."""
@@ -331,17 +344,18 @@ class Runner:
 
     def resume(self) -> None:
         """Let it go on."""
+        self._awoke = self._awoke or time.monotonic_ns()
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
         try:
-            os.kill(self._pid, number)
+            os.kill(self.pid, number)
         except ProcessLookupError:
             log.debug("the runner is gone; the next command reports it")
 
     def kill(self) -> None:
         """End the process and everything that it started."""
-        for kill, pid in ((os.kill, self._pid), (os.killpg, self._process.pid)):
+        for kill, pid in ((os.kill, self.pid), (os.killpg, self._process.pid)):
             try:
                 kill(pid, signal.SIGKILL)
             except ProcessLookupError:

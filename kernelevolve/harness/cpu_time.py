@@ -1,0 +1,75 @@
+"""What a candidate's process computes, by the operating system's clocks: on which threads, and on how many at once.
+
+A wall clock around a call tells neither of work that goes on after it, nor of more threads than the run allows.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelevolve.harness.runner import Runner, RunnerFailed
+from kernelevolve.schema import Cheat
+
+OTHERS = 0.1
+"""Share of the work that others than the calling thread may do where one thread is allowed."""
+
+SPARE = 0.25
+"""Threads beyond those allowed that may be at work on average, where several are: a process is awake a little longer
+than the judge knows."""
+
+
+@dataclass(frozen=True)
+class CpuTime:
+    """Nanoseconds since the start of a process."""
+
+    total: int
+    """of all threads, ended ones too"""
+    calling: int
+    """of the thread that calls the kernel"""
+    awake: int
+    """of the wall's clock, while it wasn't held still"""
+
+    @classmethod
+    def of(cls, runner: Runner, workload: int) -> "CpuTime":
+        """Now. Raises `RunnerFailed` where the process is gone."""
+        clock = (~runner.pid << 3) | 2  # what clock_getcpuclockid(3) answers for another process
+        try:
+            return cls(time.clock_gettime_ns(clock), _thread_ns(runner.pid), runner.awake_ns)
+        except OSError as error:
+            raise runner.gone(workload) from error
+
+    def since(self, earlier: "CpuTime") -> "CpuTime":
+        """What was added."""
+        return CpuTime(self.total - earlier.total, self.calling - earlier.calling, self.awake - earlier.awake)
+
+
+def threads_kept(used: CpuTime, threads: int, workload: str) -> None:
+    """Raises `RunnerFailed` where more threads were at work than the run allows, in calls or after them."""
+    others = (used.total - used.calling) / max(1, used.total)
+    at_once = used.total / max(1, used.awake)
+    if threads == 1 and others > OTHERS:
+        found = f"other threads than the calling one did {others:.0%} of the work, and the run allows one"
+    elif threads > 1 and at_once > threads + SPARE:
+        found = f"{at_once:.1f} threads were at work on average, and the run allows {threads}"
+    else:
+        return
+    raise RunnerFailed(
+        Cheat(
+            message=f"{workload}: {found}",
+            advice="compute on the calling thread and OpenMP's, of which there are as many as the run allows, and be "
+            "done when run returns; --threads allows more",
+            name="more threads than allowed",
+            workload=workload,
+        )
+    )
+
+
+def _thread_ns(pid: int) -> int:
+    """Of a process' first thread."""
+    task = Path(f"/proc/{pid}/task/{pid}")
+    try:
+        return int((task / "schedstat").read_text().split()[0])
+    except FileNotFoundError:  # a kernel without scheduler statistics tells ticks, mostly of 10 ms
+        user, system = (task / "stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) * 10**9 // os.sysconf("SC_CLK_TCK")
