@@ -72,6 +72,9 @@ PROBE_SHARE = 2
 RECURRING = 1.5
 """Times as long as on touched inputs of the same values that calls on new ones may take."""
 
+FEWEST_PROBES = 3
+"""Turns of either kind before a kernel is acquitted: one may have shared its core."""
+
 PROBES = (0, 4, 12)
 """Further turns of either kind that a suspicion is tested with."""
 
@@ -139,12 +142,13 @@ class Side:
 
         The least of each is taken: what the machine adds to a batch is never negative. Whichever batch of many is the
         quickest so far is verified, in a call that nobody can guess: the batch that counts is one that was looked at.
-        Where inputs are touched before every call, which counts for no time, one batch of all is looked at.
+        Where inputs are touched before every call, which counts for no time, one batch of all is looked at, and the
+        warm-up is a call on every slot: whoever keeps answers has last seen some of them with other values.
         """
         self.runner.resume()
         rng = random.Random(seed)
         order = list(range(self.slots))
-        self.call(order[:1])
+        self.call(order[:1] if self.touch is None else order)
         many: list[float] = []
         one: list[float] = []
         when = _UNGUESSED.randint(1, self.repeats)
@@ -261,7 +265,7 @@ class _Turns:
         """
         chance = 1.0
         for more in PROBES:
-            kinds = [True, False] * more
+            kinds = [same for same, seen in self._probes.items() for _ in range(max(more, FEWEST_PROBES - len(seen)))]
             self._rng.shuffle(kinds)
             for same in kinds:
                 self._probe(same=same)

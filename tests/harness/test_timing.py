@@ -326,9 +326,35 @@ def test_caches_that_were_written_to_accuse_nobody_and_don_t_count() -> None:
 
 def test_a_busy_moment_on_new_inputs_accuses_nobody() -> None:
     inputs = WatchedInputs()
-    timing = with_inputs(inputs, lambda: 300.0 if inputs.new and inputs.probes < 3 else 100.0)
+    timing = with_inputs(inputs, lambda: 300.0 if inputs.new and inputs.probes < 6 else 100.0)
     assert timing.speedup == pytest.approx(2)
     assert inputs.probes >= 8, "the suspicion was tested"
+
+
+class Remembering(ReplayedRunner):
+    """Takes 100 us a call on a slot that holds other values than it did at the call before, and 20 us on any other."""
+
+    def __init__(self, inputs: WatchedInputs) -> None:
+        super().__init__(lambda _: 0.0)
+        self._inputs, self._seen, self._news = inputs, dict[int, int](), 0
+
+    def call(self, workload: int, slots: Sequence[int], function: int, *, graph: bool) -> float:
+        took = super().call(workload, slots, function, graph=graph)
+        for slot in slots:
+            self._news += self._inputs.new
+            holds = self._news if self._inputs.new else 0
+            took += 20.0 if self._seen.get(slot) == holds else 100.0
+            self._seen[slot] = holds
+        return took
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_kept_of_new_values_hides_nobody_when_the_old_ones_are_back(seed: int) -> None:
+    """In turns of two batches, the first after others on new values, nothing else is quick at the old ones."""
+    inputs = WatchedInputs()
+    plan = TimingPlan(min_pairs=4, max_pairs=4, turn_us=200.0)
+    with pytest.raises(RunnerFailed, match=r"calls take [45]\.\d+ times as long on inputs"):
+        measure(a_side(Remembering(inputs)), a_side(ReplayedRunner(lambda _: 200.0)), plan, random.Random(seed), inputs)
 
 
 def test_where_nothing_can_be_touched_nothing_is_concluded_from_it() -> None:
