@@ -8,9 +8,9 @@ from typing import ClassVar, TypeVar
 from pydantic import Field
 
 from kernelevolve.policies.base import Plan
+from kernelevolve.policies.elites import Elite
 from kernelevolve.policies.niches import Arm, Niches, Peak, promise
 from kernelevolve.policies.population import Population
-from kernelevolve.policies.ranking import worth
 from kernelevolve.policies.structure import Structures
 from kernelevolve.policies.turns import Turns
 from kernelevolve.schema import Change, Failed, Parent, Record
@@ -63,11 +63,11 @@ class Adaptive:
             return
         digest, said = outcome.candidate.digest, outcome.evaluation
         parent = next(iter(outcome.candidate.lineage.parents), None)
-        value = worth(said) if filing.usable and not isinstance(said, Failed) else None
-        if filing.first and value is None:
+        elite = Elite.of(digest, said) if filing.usable and not isinstance(said, Failed) else None
+        if filing.first and elite is None:
             self._niches.fail(parent)
-        elif not (not filing.first and self._niches.correct(digest, value)) and value is not None:
-            self._niches.place(digest, value, self._structures.of(outcome.candidate), parent)
+        elif not (not filing.first and self._niches.correct(digest, elite)) and elite is not None:
+            self._niches.place(elite, self._structures.of(outcome.candidate), parent)
 
     def statistics(self) -> dict[str, float]:
         """Counts and fitness of the population, niches and peaks, and what share goes where."""

@@ -6,9 +6,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from kernelevolve.policies.base import Plan
-from kernelevolve.policies.elites import Elites
+from kernelevolve.policies.elites import Elite, Elites
 from kernelevolve.policies.population import Population
-from kernelevolve.policies.ranking import worth
 from kernelevolve.policies.turns import Turns
 from kernelevolve.schema import Change, Failed, Parent, Record
 
@@ -56,7 +55,7 @@ class Islands:
         else:
             holding = [island for island in self._islands if digest in island]
             for island in holding or [self._islands[step % len(self._islands)]]:
-                island.file(digest, worth(said))
+                island.file(Elite.of(digest, said))
         self._told += filing.first
         if filing.first and self._told % self._config.migrate_every == 0:
             self._migrate()
@@ -81,9 +80,9 @@ class Islands:
 
     def _migrate(self) -> None:
         """Copy at once what is best now: nobody travels two islands at a time."""
-        best = [(island.worth, island.top) if island else None for island in self._islands]
+        best = [island.best if island else None for island in self._islands]
         for number, leaving in enumerate(best):
             destination = self._islands[(number + 1) % len(self._islands)]
-            if leaving is not None and leaving[1] not in destination:
-                destination.file(leaving[1], leaving[0])
-                self._migrations += leaving[1] in destination
+            if leaving is not None and leaving.digest not in destination:
+                destination.file(leaving)
+                self._migrations += leaving.digest in destination

@@ -9,9 +9,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from kernelevolve.policies.base import Plan
-from kernelevolve.policies.elites import Elites
+from kernelevolve.policies.elites import Elite, Elites
 from kernelevolve.policies.population import Population
-from kernelevolve.policies.ranking import worth
 from kernelevolve.policies.structure import Structure, Structures
 from kernelevolve.policies.turns import Turns
 from kernelevolve.schema import Candidate, Change, Evaluation, Failed, Parent, Record
@@ -86,7 +85,7 @@ class MapElites:
             if cell not in self._grid:
                 self._grid[cell] = Elites(_KEPT)
                 self._occupied.append(cell)
-            self._grid[cell].file(digest, worth(said))
+            self._grid[cell].file(Elite.of(digest, said))
 
     def statistics(self) -> dict[str, float]:
         """Counts and fitness of the population, and the occupied part of the grid."""

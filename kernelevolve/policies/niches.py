@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from statistics import median
 
-from kernelevolve.policies.elites import Elites
+from kernelevolve.policies.elites import Elite, Elites
 from kernelevolve.policies.structure import Structure
 
 _MOST_NICHES, _MOST_PEAKS, _ELITES = 64, 24, 4
@@ -80,9 +80,9 @@ class Niches:
             peak = peak.merged_into
         return None if peak is None or peak.gone else peak
 
-    def place(self, digest: str, worth: float, structure: Structure, parent: str | None) -> None:
+    def place(self, elite: Elite, structure: Structure, parent: str | None) -> None:
         """File a new candidate, and credit the peak that it comes from."""
-        origin = self.home(parent)
+        origin, worth = self.home(parent), elite.worth
         if origin is not None:
             self._measure(origin.structure, structure)
         niche = self._niche(structure, origin)
@@ -90,10 +90,10 @@ class Niches:
         if origin is not None:
             origin.credit(_gain(origin, worth) if peak is origin else 0.0, self._memory)
             origin.niche.credit(_gain(niche, worth) if niche is origin.niche else 0.0, self._memory)
-        self._home[digest] = peak
+        self._home[elite.digest] = peak
         leads = not peak.elites or worth >= peak.elites.worth
-        peak.elites.file(digest, worth)
-        niche.elites.file(digest, worth)
+        peak.elites.file(elite)
+        niche.elites.file(elite)
         if leads:
             peak.structure = structure
             self._merge(peak)
@@ -107,16 +107,16 @@ class Niches:
             origin.credit(0.0, self._memory)
             origin.niche.credit(0.0, self._memory)
 
-    def correct(self, digest: str, worth: float | None) -> bool:
+    def correct(self, digest: str, elite: Elite | None) -> bool:
         """Take over a second look at a candidate; None for one that failed it. False where it has no place yet."""
         peak = self.home(digest)
         if peak is None:
             return False
         for arm in (peak, peak.niche):
-            if worth is None:
+            if elite is None:
                 arm.elites.discard(digest)
             elif digest in arm.elites:
-                arm.elites.file(digest, worth)
+                arm.elites.file(elite)
         if not peak.elites:
             _give_up(peak)
         niche = peak.niche

@@ -140,6 +140,9 @@ def landscapes() -> Mapping[str, NumericLandscape]:
         _noisy(traps),
         _noisy(replace(smooth, name="ridge-heedful", heedful=True)),
         _noisy(replace(traps, name="trap-heedful", heedful=True)),
+        _loud(smooth),
+        _loud(traps),
+        _loud(replace(smooth, name="ridge-heedful", heedful=True)),
         replace(traps, name="trap-hidden", summary="the source doesn't show the family", style="hidden"),
         replace(smooth, name="ridge-restyled", summary="every source looks new", style="restyled"),
         replace(traps, name="trap-restyled", summary="every source looks new", style="restyled"),
@@ -162,6 +165,11 @@ def landscape(name: str) -> NumericLandscape:
     if name not in known:
         raise UnknownNameError(f"no landscape is called {name!r}", remedy=f"choose one of: {', '.join(known)}")
     return known[name]
+
+
+def _loud(calm: NumericLandscape) -> NumericLandscape:
+    """As noisy as a shared virtual machine: kernels of nearly the same speed can't be told apart."""
+    return replace(calm, name=f"{calm.name}-loud", summary="12 % noise, 2 % lucky measurements", noise=0.12, lucky=0.02)
 
 
 def _noisy(calm: NumericLandscape) -> NumericLandscape:

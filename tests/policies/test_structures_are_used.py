@@ -11,7 +11,7 @@ from kernelevolve.policies.base import Plan
 from kernelevolve.schema import Lineage, Parent
 from kernelevolve.testing.numeric_landscapes import landscape, read
 from kernelevolve.testing.play import Player, play
-from kernelevolve.testing.records import a_candidate, a_failed, a_passed
+from kernelevolve.testing.records import a_candidate, a_failed, a_measurement, a_passed
 
 SELECTIVE = ("adaptive", "islands", "map-elites", "tree")
 
@@ -24,6 +24,11 @@ def made(name, *, seed=0, changes=("rewrite", "crossover", "repair"), **config):
 def child_of(plan, number):
     parents = tuple(parent.candidate.digest for parent in plan.parents)
     return Lineage(change=plan.change, parents=parents, origin=f"kernel {number}")
+
+
+def measured(candidate, speedup, low):
+    found = a_measurement(speedup, low=low, high=speedup**2 / low, verdict="faster")
+    return a_passed(candidate, measurements=(found,))
 
 
 def outcome(number, speedup=1.5, *, purpose="search", lineage=None):
@@ -88,6 +93,25 @@ def test_equal_parents_share_the_work(name):
         step += 1
     shares = [uses[parent.candidate.digest] for parent in equals]
     assert min(shares) > 0.25 * sum(shares)
+
+
+def test_kernels_that_can_not_be_told_apart_share_the_work():
+    """What a search measured briefly has the lower end of a wide interval, and is no worse for that."""
+    policy = made("adaptive", changes=("rewrite",))
+    source = a_candidate()
+    surely, perhaps, slower = (source.model_copy(update={"tunables": {"BLOCK": value}}) for value in (8, 9, 10))
+    policy.tell(0, Parent(candidate=surely, evaluation=measured(surely, 1.5, 1.45)))
+    policy.tell(1, Parent(candidate=perhaps, evaluation=measured(perhaps, 1.5, 1.2)))
+    policy.tell(2, Parent(candidate=slower, evaluation=measured(slower, 1.4, 1.2)))
+    uses, step = Counter(), 3
+    while sum(uses.values()) < 100:
+        lineage = child_of(policy.ask(), step)
+        uses.update(lineage.parents)
+        policy.tell(step, outcome(step, 0.5 if lineage.parents else None, lineage=lineage))
+        step += 1
+    assert uses[perhaps.digest] > 0.25 * sum(uses.values())
+    assert uses[surely.digest] > 0.25 * sum(uses.values())
+    assert uses[slower.digest] < 0.1 * sum(uses.values())
 
 
 @pytest.mark.parametrize("name", SELECTIVE)
