@@ -64,6 +64,8 @@ def ceilings(
         ("ELEMENT TYPE", ">PEAK, GFLOP/S"),
         [(name, f"{rate:.1f}") for name, rate in measured.peak_gflops.items()],
     )
+    if measured.fork_join_us is not None:
+        output.text(f"an OpenMP parallel region that does nothing takes {measured.fork_join_us:.2g} us")
 
 
 def _gib(device: Hardware) -> str:

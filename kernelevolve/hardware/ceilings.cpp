@@ -1,6 +1,8 @@
-// Measures what this CPU can do at most: read bandwidth by footprint, and multiply-add rate by element type.
+// Measures what this CPU can do at most: read bandwidth by footprint, multiply-add rate by element type, and how soon
+// several threads have begun and ended.
 //
-// Usage: ceilings THREADS MAX_BYTES. Prints JSON: {"read_gbps": {"<bytes>": rate}, "peak_gflops": {"<type>": rate}}.
+// Usage: ceilings THREADS MAX_BYTES. Prints JSON: {"read_gbps": {"<bytes>": rate}, "peak_gflops": {"<type>": rate},
+// "fork_join_us": time}, the time for several threads alone.
 // Every figure is the best of many short repeats, since noise only ever slows a repeat down.
 #include <cstdint>
 #include <cstdio>
@@ -60,6 +62,23 @@ static double best_time(int threads, double budget_s, Body body) {
     if (slowest < best) best = slowest;
   }
   return best;
+}
+
+// Time (microseconds) of a parallel region in which nothing is done, of many in a row.
+static double fork_join_us(int threads) {
+  constexpr int kRegions = 100;
+  double best = 1e30;
+  const double deadline = seconds(CLOCK_MONOTONIC) + 0.1;
+  for (int repeat = 0; repeat < 5 || seconds(CLOCK_MONOTONIC) < deadline; ++repeat) {
+    const double start = seconds(CLOCK_MONOTONIC);
+    for (int region = 0; region < kRegions; ++region) {
+#pragma omp parallel num_threads(threads)
+      asm volatile("" ::: "memory");
+    }
+    const double time = (seconds(CLOCK_MONOTONIC) - start) / kRegions;
+    if (time < best) best = time;
+  }
+  return 1e6 * best;
 }
 
 static volatile float g_sink;  // keeps results alive
@@ -196,6 +215,8 @@ int main(int argc, char** argv) {
 #ifdef __AMX_BF16__
   if (ask_for_tiles()) bfloat16 = peak_bf16_tiles(threads);
 #endif
-  std::printf("}, \"peak_gflops\": {\"float64\": %.3f, \"float32\": %.3f, \"float16\": %.3f, \"bfloat16\": %.3f}}\n",
+  std::printf("}, \"peak_gflops\": {\"float64\": %.3f, \"float32\": %.3f, \"float16\": %.3f, \"bfloat16\": %.3f}",
               peak_gflops<double>(threads), float32, float16, bfloat16);
+  if (threads > 1) std::printf(", \"fork_join_us\": %.3f", fork_join_us(threads));
+  std::printf("}\n");
 }

@@ -29,8 +29,8 @@ _GPU_SECONDS = 180.0
 
 
 def measure(hardware: Hardware, threads: int) -> Ceilings:
-    """Measure read bandwidth by footprint and multiply-add rates: of a CPU with `threads` threads, in about 2 s; of a
-    GPU in about 20 s, in a process of its own.
+    """Measure read bandwidth by footprint and multiply-add rates: of a CPU with `threads` threads, in about 2 s, with
+    the cost of an empty parallel region; of a GPU in about 20 s, in a process of its own.
 
     float16 and bfloat16 have a peak of their own where the CPU multiplies them natively (AVX512-FP16,
     AVX512-BF16, AMX, the half-precision vectors of ARM); elsewhere the peak of float32 stands for them, since
@@ -128,6 +128,7 @@ def _read(text: str, threads: int) -> Ceilings:
     return Ceilings(
         bandwidths=tuple(bandwidths),
         peak_gflops=measured["peak_gflops"],
+        fork_join_us=measured.get("fork_join_us"),
         threads=threads,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

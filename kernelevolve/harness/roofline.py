@@ -5,10 +5,22 @@ from kernelevolve.schema import Bound, Ceilings, Measurement, Profile, Target, W
 LATENCY_SHARE = 0.2
 """Below this share of the roofline neither bandwidth nor arithmetic explains the time."""
 
-_ADVICE: dict[Bound, str] = {
+NEAR_SHARE = 0.6
+"""From this share of the roofline on there is little to gain but by less work."""
+
+START_UP_SHARE = 0.1
+"""Share of a call from which on it is worth saying what threads cost that do nothing."""
+
+_NEAR: dict[Bound, str] = {
     "memory": "it is near the bandwidth of the memory it works in: move fewer bytes (fuse, narrow, reuse in cache)",
     "compute": "it is near the arithmetic peak: do fewer operations, or use wider instructions; "
     "of lower precision only where that is as exact as the element type demands",
+}
+_FAR: dict[Bound, str] = {
+    "memory": "bandwidth limits it sooner than arithmetic would, and much of it is unused: keep more reads in flight "
+    "(further ahead, wider, on every thread all the time) and do less between them, before you move fewer bytes",
+    "compute": "arithmetic limits it sooner than bandwidth would, and much of it is unused: more independent "
+    "operations in flight, wider instructions, and fewer beside those that count",
     "latency": "neither bandwidth nor arithmetic explains the time: look at dependencies, branches, scalar code, "
     "thread imbalance and start-up cost",
 }
@@ -37,10 +49,17 @@ def profile(target: Target, workload: Workload, ceilings: Ceilings, slots: int, 
     return Profile(
         message=f"{workload.name}: {measured.candidate_us:.1f} us, {share:.0%} of the roofline ({bound} bound), "
         f"{gbps:.1f} GB/s out of {moved * slots / 1e6:.3g} MB by turns, {gflops:.1f} GFLOP/s",
-        advice=_ADVICE[bound],
+        advice=_advice(bound, share, ceilings.fork_join_us, measured.candidate_us),
         workload=workload.name,
         bound=bound,
         roofline_share=share,
         achieved_gbps=gbps,
         achieved_gflops=gflops,
     )
+
+
+def _advice(bound: Bound, share: float, fork_join_us: float | None, took_us: float) -> str:
+    said = _NEAR[bound] if share >= NEAR_SHARE else _FAR[bound]
+    if fork_join_us is None or fork_join_us < START_UP_SHARE * took_us:
+        return said
+    return f"{said}; a parallel region that does nothing takes {fork_join_us:.2g} us of this"

@@ -89,6 +89,8 @@ class Machine:
     """with which the ceilings were measured"""
     bandwidths: tuple[Bandwidths, ...]
     peak_gflops: dict[str, float]
+    fork_join_us: float | None
+    """of an empty parallel region; None for one thread, or a GPU"""
 
 
 def task_of(target: Target, device: Hardware, baseline_us: dict[str, float]) -> Task:
@@ -125,6 +127,7 @@ def machine_of(hardware: Hardware) -> Machine:
         threads=ceilings.threads if ceilings else None,
         bandwidths=tuple(Bandwidths(size(b.footprint_bytes), b.gbps) for b in ceilings.bandwidths) if ceilings else (),
         peak_gflops=ceilings.peak_gflops if ceilings else {},
+        fork_join_us=ceilings.fork_join_us if ceilings else None,
     )
 
 

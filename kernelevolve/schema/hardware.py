@@ -20,6 +20,9 @@ class Ceilings(Record):
 
     bandwidths: tuple[Bandwidth, ...] = Field(description="by growing footprint")
     peak_gflops: dict[str, float] = Field(description="element type to 10^9 operations a second")
+    fork_join_us: float | None = Field(
+        None, description="least time of an empty OpenMP parallel region, microseconds; None for one thread, or a GPU"
+    )
     threads: int
     measured_at: str = Field(description="UTC, ISO 8601")
 

@@ -28,6 +28,14 @@ def test_ceilings_are_measured_once_and_kept(tmp_path):
     assert ceilings.cached(here, 1, tmp_path) == again
 
 
+@needs_compiler
+def test_what_threads_cost_is_measured_where_there_are_several(tmp_path):
+    here = hardware.detect()
+    assert ceilings.cached(here, 1, tmp_path).ceilings.fork_join_us is None
+    cost = ceilings.cached(here, 2, tmp_path).ceilings.fork_join_us
+    assert 0.01 < cost < 10_000
+
+
 def test_a_footprint_never_seems_slower_than_a_larger_one():
     text = '{"read_gbps": {"1024": 10.0, "4096": 30.0, "16384": 20.0}, "peak_gflops": {"float32": 5.0}}'
     read = ceilings._read(text, threads=2)

@@ -42,7 +42,7 @@ from kernelevolve.testing.records import (
 
 CEILINGS = Ceilings(
     bandwidths=(Bandwidth(footprint_bytes=32 << 10, gbps=210.0), Bandwidth(footprint_bytes=64 << 20, gbps=21.0)),
-    peak_gflops={"float32": 80.0, "bfloat16": 40.0}, threads=2, measured_at="2026-01-02T03:04:05+00:00",
+    peak_gflops={"float32": 80.0, "bfloat16": 40.0}, threads=2, fork_join_us=1.25, measured_at="2026-01-02T03:04:05+00:00",
 )  # fmt: skip
 PROFILE = Profile(
     message="n1024: 10.0 us, 40% of the roofline (memory bound)", advice="move fewer bytes", workload="n1024",
@@ -104,7 +104,7 @@ def test_a_draft_says_what_to_compute_on_what_and_how_it_is_judged():
         "def reference(x):", "- `x`: input, [N] of T", "- `y`: output, [N] of T; compared with a float64 reference",
         "- axis N: elements", "- type T: float32", "- n1024: N = 1024; T = float32; 1.024 thousand operations",
         "best baseline 15 us", "Test CPU: CPU, x86-64-v3, 2 cores", "avx2, fma", "32 KiB at 210 GB/s",
-        "float32 80 GFLOP/s",
+        "float32 80 GFLOP/s", "an OpenMP parallel region that does nothing 1.2 us",
     ):  # fmt: skip
         assert said in request.prompt, said
 
