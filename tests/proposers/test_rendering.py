@@ -42,7 +42,8 @@ from kernelevolve.testing.records import (
 
 CEILINGS = Ceilings(
     bandwidths=(Bandwidth(footprint_bytes=32 << 10, gbps=210.0), Bandwidth(footprint_bytes=64 << 20, gbps=21.0)),
-    peak_gflops={"float32": 80.0, "bfloat16": 40.0}, threads=2, fork_join_us=1.25, measured_at="2026-01-02T03:04:05+00:00",
+    peak_gflops={"float32": 80.0, "bfloat16": 40.0}, threads=2, fork_join_us=1.25,
+    measured_at="2026-01-02T03:04:05+00:00",
 )  # fmt: skip
 PROFILE = Profile(
     message="n1024: 10.0 us, 40% of the roofline (memory bound)", advice="move fewer bytes", workload="n1024",
