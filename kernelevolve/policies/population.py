@@ -15,7 +15,7 @@ WORTHY = math.log(2.0)
 _MATES = 8
 """candidates that are drawn for one"""
 _JOINED = 2
-"""Times that the same two are joined: the next answer would be much like the last."""
+"""Times that the same two are joined, one after the other: the next answer would be much like the last."""
 COLD = 0.05
 """Share of changes that are asked for without the run's memory, so that a local optimum can be left."""
 REPAIRS = 2
@@ -150,7 +150,8 @@ class Population:
             return False
         if parent.candidate.files == other.candidate.files:
             return False
-        fresh = self.uses.joined(parent.candidate.digest, other.candidate.digest) < _JOINED
+        pair = parent.candidate.digest, other.candidate.digest
+        fresh = self.uses.joined(*pair) < _JOINED and not self.uses.joining(*pair)
         return fresh and worth(theirs) >= worth(mine) - WORTHY
 
     def repair(self, rng: random.Random) -> Plan | None:

@@ -38,9 +38,12 @@ class Uses:
             self._joined[frozenset(lineage.parents)] += 1
 
     def joined(self, one: str, other: str) -> int:
-        """Crossovers of these two, those that were only asked for included."""
-        pair = frozenset((one, other))
-        return self._joined[pair] + sum(len(parents) > 1 and pair == {*parents} for parents in self._open.values())
+        """Crossovers of these two that were told."""
+        return self._joined[frozenset((one, other))]
+
+    def joining(self, one: str, other: str) -> bool:
+        """Whether a crossover of these two was asked for and not told."""
+        return any({one, other} == {*parents} for parents in self._open.values() if len(parents) > 1)
 
     def of(self, digest: str) -> int:
         """Children of a candidate, those that were only asked for included."""
