@@ -188,17 +188,22 @@ def test_a_crossover_takes_no_parent_that_is_behind_on_every_workload():
     assert joined == {ahead.candidate.digest}
 
 
-def test_the_same_two_are_joined_no_more_than_twice():
-    """Whichever comes first, and counted from the asking: a third answer would be much like the other two."""
+def test_the_same_two_are_joined_no_more_than_twice_and_one_after_the_other():
+    """Whichever comes first: answers to the same question at the same time, or a third one, would be much alike."""
     one, other = (a_candidate(files={"main.cpp": f"// {name}"}) for name in "ab")
     pair = Population(("crossover", "rewrite"))
     for step, candidate in enumerate((one, other)):
         pair.tell(step, Parent(candidate=candidate, evaluation=a_passed(candidate, 2.0)))
     parents = [pair[one.digest], pair[other.digest]]
-    pair.ask(2, Plan("crossover", tuple(parents)))
-    assert "crossover" in {pair.breed(random.Random(seed), parents[0]).change for seed in range(20)}
-    lineage = Lineage(change="crossover", parents=(other.digest, one.digest))
-    child = a_candidate(tunables={"BLOCK": 48}, lineage=lineage)
-    pair.tell(2, Parent(candidate=child, evaluation=a_passed(child, 0.1)))
-    pair.ask(3, Plan("crossover", tuple(reversed(parents))))
-    assert {pair.breed(random.Random(seed), parents[0]).change for seed in range(20)} == {"rewrite"}
+
+    def changes():
+        return {pair.breed(random.Random(seed), parents[0]).change for seed in range(20)}
+
+    for step in (2, 3):
+        assert "crossover" in changes()
+        pair.ask(step, Plan("crossover", tuple(parents)))
+        assert changes() == {"rewrite"}, "one is under way"
+        lineage = Lineage(change="crossover", parents=(other.digest, one.digest))
+        child = a_candidate(tunables={"BLOCK": 48 + step}, lineage=lineage)
+        pair.tell(step, Parent(candidate=child, evaluation=a_passed(child, 0.1)))
+    assert changes() == {"rewrite"}
