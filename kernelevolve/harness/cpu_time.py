@@ -5,11 +5,13 @@ A wall clock around a call tells neither of work that goes on after it, nor of m
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kernelevolve.harness.runner import Runner, RunnerFailed
-from kernelevolve.schema import Cheat
+from kernelevolve.schema import Cheat, Device
 
 OTHERS = 0.1
 """Share of the work that others than the calling thread may do where one thread is allowed."""
@@ -17,6 +19,9 @@ OTHERS = 0.1
 SPARE = 0.25
 """Threads beyond those allowed that may be at work on average, where several are: a process is awake a little longer
 than the judge knows."""
+
+REST_S, REST_LOOKS = 0.03, 20
+"""Seconds for which a process is left alone, and how often at most until it is at rest."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,41 @@ class CpuTime:
     def since(self, earlier: "CpuTime") -> "CpuTime":
         """What was added."""
         return CpuTime(self.total - earlier.total, self.calling - earlier.calling, self.awake - earlier.awake)
+
+
+@contextmanager
+def counted(runner: Runner, workload: int, device: Device, threads: int) -> Iterator[None]:
+    """While a CPU candidate is timed. Raises `RunnerFailed` where more threads were at work than the run allows."""
+    if device != "cpu":
+        yield
+        return
+    before = CpuTime.of(runner, workload)
+    yield
+    threads_kept(CpuTime.of(runner, workload).since(before), threads, runner.name(workload))
+
+
+def at_rest(runner: Runner, workload: int) -> None:
+    """Raises `RunnerFailed` where the process goes on computing though nothing is asked of it.
+
+    OpenMP's threads, and others that wait for the next call, spin for milliseconds before they sleep.
+    """
+    runner.resume()
+    for _ in range(REST_LOOKS):
+        time.sleep(REST_S)
+        before = CpuTime.of(runner, workload)
+        time.sleep(REST_S)
+        used = CpuTime.of(runner, workload).since(before)
+        if used.total < OTHERS * used.awake:
+            return
+    raise RunnerFailed(
+        Cheat(
+            message=f"{used.total / used.awake:.1f} threads are at work though run has returned and nothing is asked",
+            advice="let threads that wait for the next call sleep after a millisecond: who serves the kernel needs "
+            "the cores",
+            name="never at rest",
+            workload=runner.name(workload),
+        )
+    )
 
 
 def threads_kept(used: CpuTime, threads: int, workload: str) -> None:

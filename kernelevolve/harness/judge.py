@@ -15,7 +15,7 @@ from kernelevolve.harness.bench import Bench, versions
 from kernelevolve.harness.build import BuildFailed, Built, build
 from kernelevolve.harness.changing import Changing
 from kernelevolve.harness.checking import check
-from kernelevolve.harness.cpu_time import CpuTime, threads_kept
+from kernelevolve.harness.cpu_time import at_rest, counted
 from kernelevolve.harness.device import Device, room_for
 from kernelevolve.harness.graphs import launch_bound, replayed
 from kernelevolve.harness.machine import Machine
@@ -169,20 +169,20 @@ class _Case:
     def _measure(
         self, bench: Bench, timed: tuple[Workload, ...], built: Built
     ) -> tuple[list[Measurement], list[Diagnostic]]:
-        judge = self._judge
-        for name, known in self._job.rest_us.items():
+        judge, job = self._judge, self._job
+        for name, known in job.rest_us.items():
             for baseline, took_us in known.items():
                 bench.quiet.saw(name, baseline, took_us)
         self._rest(bench, timed)
         with (
             Runner(self._program(bench, built), bench.arena, self._limits(built)) as runner,
-            Pressure(self._job.threads, judge.sandbox.launcher) as pressure,
+            Pressure(job.threads, judge.sandbox.launcher) as pressure,
         ):
             with judge.machine.shared():
                 with self._at("load"):
                     runner.load(LOAD_S[built.language.runner])
                 with self._at("check"):
-                    prepared = check(bench, runner, timed, built.language, pressure, purpose=self._job.purpose)
+                    prepared = check(bench, runner, timed, built.language, pressure, purpose=job.purpose)
             runner.stop()  # its idle threads must not spin while somebody else times
             measurements: list[Measurement] = []
             profiles: list[Diagnostic] = []
@@ -190,6 +190,8 @@ class _Case:
                 for workload in timed:
                     prepare_us = prepared.get(workload.name)
                     measurements += self._time(bench, runner, workload, prepare_us, profiles, pressure=pressure)
+                if job.hardware.device == "cpu":
+                    at_rest(runner, 0)
         return measurements, [*profiles, *self._counters(bench, built, measurements)]
 
     def _rest(self, bench: Bench, timed: tuple[Workload, ...]) -> None:
@@ -302,10 +304,8 @@ class _Case:
         try:
             # The candidate may be slow on purpose where nothing is asked of it: the baselines' runner is ours.
             round_trip_us = min(runner.round_trip(number), theirs.runner.round_trip(number))
-            before = CpuTime.of(runner, number)
-            timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number, pressure))
-            if workload.device == "cpu":
-                threads_kept(CpuTime.of(runner, number).since(before), job.threads, workload.name)
+            with counted(runner, number, workload.device, job.threads):
+                timing = measure(mine, theirs, job.timing, rng, Changing(bench, runner, number, pressure))
             batches_agree(mine, timing, round_trip_us, workload.device)
             found = self._measurement(bench, workload, baseline, timing, prepare_us)
             if self._device.has_graphs and launch_bound(timing) and not found.disturbed:

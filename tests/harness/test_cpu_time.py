@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from kernelevolve.harness.cpu_time import CpuTime, threads_kept
+from kernelevolve.harness.cpu_time import CpuTime, at_rest, threads_kept
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.schema import Crash
 
@@ -24,7 +24,16 @@ class Process:
     """As much of a runner as its clocks need."""
 
     pid: int
-    awake_ns: int = SECOND
+
+    @property
+    def awake_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def resume(self) -> None:
+        """It was never held still."""
+
+    def name(self, _workload: int) -> str:
+        return "w"
 
     def gone(self, _workload: int) -> RunnerFailed:
         return RunnerFailed(Crash(message="gone", advice="stay", exit_code=0))
@@ -62,6 +71,17 @@ def test_work_is_what_was_added_since(begun: list[subprocess.Popen[bytes]]) -> N
     found = used(BESIDE, begun)
     assert found.since(found) == CpuTime(0, 0, 0)
     threads_kept(found.since(found), 1, "w")
+
+
+def test_who_spins_for_ever_is_found(begun: list[subprocess.Popen[bytes]]) -> None:
+    used(ALONE, begun)
+    with pytest.raises(RunnerFailed, match="at work though run has returned and nothing is asked"):
+        at_rest(cast(Runner, Process(begun[0].pid)), 0)
+
+
+def test_who_falls_asleep_after_a_while_is_not(begun: list[subprocess.Popen[bytes]]) -> None:
+    used("import time\nwhile time.process_time() < 0.7: pass\ntime.sleep(100)", begun)
+    at_rest(cast(Runner, Process(begun[0].pid)), 0)
 
 
 @pytest.mark.parametrize(("total", "fine"), [(2.0, True), (2.2, True), (2.5, False), (4.0, False)])
