@@ -115,8 +115,8 @@ class Passed(Record):
         return self.purpose == "confirm" or any(m.verdict != "ambiguous" for m in self.measurements)
 
     def may_beat(self, other: "Passed") -> bool:
-        """Whether a closer look is worth it: by its estimate it is faster than the other can be."""
-        return self.speedup > other.interval[1]
+        """Whether a closer look is worth it: by the best estimate it is faster."""
+        return self.speedup > other.speedup
 
     def beats(self, other: "Passed") -> bool:
         """Whether it is faster for certain: its whole interval lies above the other's."""
