@@ -45,9 +45,7 @@ def next_brief(
     ] = False,
     remember: Annotated[
         bool,
-        typer.Option(
-            "--remember", help="You remember this run's answered briefs: rules and documents of theirs are only named."
-        ),
+        typer.Option("--remember", help="You remember this run's answered briefs: what they have shown is only named."),
     ] = False,
     folder: RunsDir = None,
     file: SettingsFile = None,

@@ -1,12 +1,12 @@
 """The open briefs of a run, as whoever answers them from outside sees them."""
 
-import re
 from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field
 
 from kernelevolve.errors import UsageError
+from kernelevolve.llm.abridging import abridged
 from kernelevolve.llm.claims import Claims
 from kernelevolve.runs import Runs
 from kernelevolve.schema import Answer, CallFailed, ModelRequest, Record, Reply, Usage
@@ -19,7 +19,6 @@ any more."""
 LONGEST = 1_000_000
 """Characters of an answer, at most; a kernel has a hundredth of that."""
 
-_DOCUMENT = re.compile(r'<document path="(?P<path>[^"\n]+)">\n.*?\n</document>', re.DOTALL)
 _LAST_WORDS = ("finished", "certified", "refused")
 _OUT_OF_TIME = "time"
 """What a sitting says that finished because its minutes were over: the next one goes on."""
@@ -63,21 +62,12 @@ class Desk:
         return None if taken is None else OpenBrief(id=taken, request=found[taken], claimed_at=datetime.now(UTC))
 
     def abridged(self, request: ModelRequest) -> ModelRequest:
-        """A question for whoever remembers the briefs of this run that were answered: the rules and the documents that
-        they held are only named.
+        """A question for whoever remembers the briefs of this run that were answered: the rules, the documents, the
+        task, the machine and the files that they held are only named.
         """
-        shown: dict[str, str] = {}
-        for ask in self._store.asks(self.run):
-            for earlier in (e.request for e in ask.exchanges if e.answer.outcome == "replied"):
-                for text in (earlier.system, *(found[0] for found in _DOCUMENT.finditer(earlier.prompt))):
-                    shown.setdefault(text, brief_id(earlier))
-
-        def named(document: re.Match[str]) -> str:
-            brief = shown.get(document[0])
-            return document[0] if brief is None else f'<document path="{document["path"]}" as in brief {brief} />'
-
-        system = f"The rules are those of brief {shown[request.system]}." if request.system in shown else request.system
-        return request.model_copy(update={"system": system, "prompt": _DOCUMENT.sub(named, request.prompt)})
+        exchanges = (exchange for ask in self._store.asks(self.run) for exchange in ask.exchanges)
+        answered = (e.request for e in exchanges if e.answer.outcome == "replied")
+        return abridged(request, ((brief_id(earlier), earlier) for earlier in answered))
 
     def answer(self, brief: str, text: str) -> ModelRequest:
         """Answer a brief (`STEP` or `STEP.ATTEMPT`); returns what was asked.

@@ -83,6 +83,26 @@ def test_who_remembers_the_answered_briefs_is_shown_no_document_twice(store, cap
     assert capfd.readouterr().out == f"The rules.\n\n{again.prompt}"
 
 
+def test_nor_the_task_the_machine_or_a_parents_source_but_what_is_new_of_them(store, capfd):
+    task = "# The task: double\n\n```python\n# The answer is 2 x.\ndef reference(x): ...\n```\n\n"
+    machine, source = "# The machine\n\nTwo cores.\n\n", "```cpp file=main.cpp\nint two = 2;\n```\n"
+    prompt = "{}{}# The parent: it\n\n{} times as fast.\n\n{}\n# What is wanted: diff\n\nA change.\n"
+    first = _question(0).model_copy(update={"prompt": prompt.format(task, machine, 1.5, source)})
+    store.add_ask(RUN, 0, a_brief(0))
+    store.add_exchange(RUN, 0, Exchange(request=first, answer=a_reply()))
+    faster = machine.replace("Two", "Three")
+    store.add_question(
+        RUN, first.model_copy(update={"step": 6, "prompt": prompt.format(task, faster, 1.4, source + source)})
+    )
+    for step in (4, 5):
+        run("skip", RUN, str(step))
+    capfd.readouterr()
+    assert run("next", RUN, "--remember") == 0
+    named = "The file `main.cpp` is as in brief 0.0.\n"
+    said = prompt.format("# The task: double\n\nAs in brief 0.0.\n\n", faster, 1.4, named + named)
+    assert capfd.readouterr().out == f"The rules are those of brief 0.0.\n\n{said}"
+
+
 def test_list_tells_what_is_open_and_handed_out(store, capfd):
     run("next", RUN)
     capfd.readouterr()

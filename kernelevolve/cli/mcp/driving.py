@@ -85,7 +85,7 @@ class Driving:
         ] = False,
         remember: Annotated[
             bool,
-            Field(description="you remember this run's answered briefs: rules and documents of theirs are only named"),
+            Field(description="you remember this run's answered briefs: what they have shown is only named"),
         ] = False,
     ) -> NextBrief:
         """Take the next open brief of a run: a task with all there is to know. It is handed out to nobody else for
