@@ -1,5 +1,7 @@
 """Which limit a kernel sits at, from its time and the machine's ceilings."""
 
+from collections.abc import Iterator
+
 from kernelevolve.schema import Bound, Ceilings, Measurement, Profile, Target, Workload
 
 LATENCY_SHARE = 0.2
@@ -7,6 +9,10 @@ LATENCY_SHARE = 0.2
 
 NEAR_SHARE = 0.6
 """From this share of the roofline on there is little to gain but by less work."""
+
+BESIDE_SHARE, SUM_WITHIN = 0.15, 0.12
+"""Where the lesser of arithmetic and memory takes this share of the time or more, and both together are as near to it
+as that, they are done one after the other."""
 
 START_UP_SHARE = 0.1
 """Share of a call from which on it is worth saying what threads cost that do nothing."""
@@ -49,7 +55,7 @@ def profile(target: Target, workload: Workload, ceilings: Ceilings, slots: int, 
     return Profile(
         message=f"{workload.name}: {measured.candidate_us:.1f} us, {share:.0%} of the roofline ({bound} bound), "
         f"{gbps:.1f} GB/s out of {moved * slots / 1e6:.3g} MB by turns, {gflops:.1f} GFLOP/s",
-        advice=_advice(bound, share, ceilings.fork_join_us, measured.candidate_us),
+        advice="; ".join(_advice(bound, share, (arithmetic, memory), ceilings.fork_join_us, measured.candidate_us)),
         workload=workload.name,
         bound=bound,
         roofline_share=share,
@@ -58,8 +64,15 @@ def profile(target: Target, workload: Workload, ceilings: Ceilings, slots: int, 
     )
 
 
-def _advice(bound: Bound, share: float, fork_join_us: float | None, took_us: float) -> str:
-    said = _NEAR[bound] if share >= NEAR_SHARE else _FAR[bound]
-    if fork_join_us is None or fork_join_us < START_UP_SHARE * took_us:
-        return said
-    return f"{said}; a parallel region that does nothing takes {fork_join_us:.2g} us of this"
+def _advice(
+    bound: Bound, share: float, parts_us: tuple[float, float], fork_join_us: float | None, took_us: float
+) -> Iterator[str]:
+    yield _NEAR[bound] if share >= NEAR_SHARE else _FAR[bound]
+    arithmetic, memory = parts_us
+    if min(parts_us) >= BESIDE_SHARE * took_us and abs(sum(parts_us) / took_us - 1) <= SUM_WITHIN:
+        yield (
+            f"arithmetic alone takes {arithmetic:.4g} us, memory alone {memory:.4g} us, and their sum is the time: "
+            "they don't overlap, so fetch what comes next, read or written, while you compute"
+        )
+    if fork_join_us is not None and fork_join_us >= START_UP_SHARE * took_us:
+        yield f"a parallel region that does nothing takes {fork_join_us:.2g} us of this"
