@@ -34,19 +34,23 @@ class CpuTime:
     """of the thread that calls the kernel"""
     awake: int
     """of the wall's clock, while it wasn't held still"""
+    grain: int = 0
+    """by which `calling` may be off"""
 
     @classmethod
     def of(cls, runner: Runner, workload: int) -> "CpuTime":
         """Now. Raises `RunnerFailed` where the process is gone."""
         clock = (~runner.pid << 3) | 2  # what clock_getcpuclockid(3) answers for another process
         try:
-            return cls(time.clock_gettime_ns(clock), _thread_ns(runner.pid), runner.awake_ns)
+            calling, grain = _thread_ns(Path(f"/proc/{runner.pid}/task/{runner.pid}"))
+            return cls(time.clock_gettime_ns(clock), calling, runner.awake_ns, grain)
         except OSError as error:
             raise runner.gone(workload) from error
 
     def since(self, earlier: "CpuTime") -> "CpuTime":
         """What was added."""
-        return CpuTime(self.total - earlier.total, self.calling - earlier.calling, self.awake - earlier.awake)
+        added = (self.total - earlier.total, self.calling - earlier.calling, self.awake - earlier.awake)
+        return CpuTime(*added, self.grain)
 
 
 @contextmanager
@@ -86,7 +90,7 @@ def at_rest(runner: Runner, workload: int) -> None:
 
 def threads_kept(used: CpuTime, threads: int, workload: str) -> None:
     """Raises `RunnerFailed` where more threads were at work than the run allows, in calls or after them."""
-    others = (used.total - used.calling) / max(1, used.total)
+    others = (used.total - used.calling - used.grain) / max(1, used.total)
     at_once = used.total / max(1, used.awake)
     if threads == 1 and others > OTHERS:
         found = f"other threads than the calling one did {others:.0%} of the work, and the run allows one"
@@ -105,11 +109,11 @@ def threads_kept(used: CpuTime, threads: int, workload: str) -> None:
     )
 
 
-def _thread_ns(pid: int) -> int:
-    """Of a process' first thread."""
-    task = Path(f"/proc/{pid}/task/{pid}")
+def _thread_ns(task: Path) -> tuple[int, int]:
+    """Of a thread, and by how much a difference of two readings may be off."""
     try:
-        return int((task / "schedstat").read_text().split()[0])
+        return int((task / "schedstat").read_text().split()[0]), 0
     except FileNotFoundError:  # a kernel without scheduler statistics tells ticks, mostly of 10 ms
         user, system = (task / "stat").read_text().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) * 10**9 // os.sysconf("SC_CLK_TCK")
+        tick = 10**9 // os.sysconf("SC_CLK_TCK")
+        return (int(user) + int(system)) * tick, 2 * tick

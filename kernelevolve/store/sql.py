@@ -219,11 +219,9 @@ class SqlStore:
     ) -> Evaluation | None:
         """See `Store`."""
         with self._reading() as connection:
-            wanted: dict[str, str | int] = {"target": target_digest, "hardware": hardware_key, "code": code_digest}
-            wanted |= {} if normal is None else {"normal": normal}
-            wanted |= {} if threads is None else {"threads": threads}
-            found = connection.execute(queries.same_code(normal is not None, threads is not None), wanted)
-            digest = found.scalar_one_or_none()
+            found = queries.same_code(normal is not None, threads is not None)
+            wanted = {"target": target_digest, "hardware": hardware_key, "code": code_digest}
+            digest = connection.execute(found, {**wanted, "normal": normal, "threads": threads}).scalar_one_or_none()
             return Reader(connection, self._path).evaluation(digest) if digest else None
 
     def add_question(self, run: str, request: ModelRequest) -> None:

@@ -1,15 +1,17 @@
 """More threads at work than a run allows are found, however busy the machine is."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import pytest
 
-from kernelevolve.harness.cpu_time import CpuTime, at_rest, threads_kept
+from kernelevolve.harness.cpu_time import CpuTime, _thread_ns, at_rest, threads_kept
 from kernelevolve.harness.runner import Runner, RunnerFailed
 from kernelevolve.schema import Crash
 
@@ -92,6 +94,18 @@ def test_several_threads_are_held_against_the_time_in_which_they_could_work(tota
         return
     with pytest.raises(RunnerFailed, match="threads were at work on average, and the run allows 2"):
         threads_kept(found, 2, "w")
+
+
+def test_where_the_system_tells_only_ticks_what_they_can_not_tell_accuses_nobody(
+    tmp_path: Path, begun: list[subprocess.Popen[bytes]]
+) -> None:
+    precise = used(ALONE, begun)
+    shutil.copy(f"/proc/{begun[0].pid}/task/{begun[0].pid}/stat", tmp_path / "stat")
+    calling, grain = _thread_ns(tmp_path)
+    assert abs(calling - precise.calling) <= grain + SECOND // 5, "it went on computing"
+    threads_kept(CpuTime(total=grain, calling=0, awake=grain, grain=grain), 1, "w")
+    with pytest.raises(RunnerFailed, match="other threads"):
+        threads_kept(CpuTime(total=2 * grain, calling=0, awake=2 * grain, grain=grain), 1, "w")
 
 
 def test_a_process_that_is_gone_is_told_of_as_one() -> None:

@@ -10,6 +10,7 @@ from answers import MODEL, fenced, kernel
 from kernelevolve import targets
 from kernelevolve.catalog import LANGUAGES
 from kernelevolve.errors import UsageError
+from kernelevolve.llm.abridging import abridged
 from kernelevolve.llm.tokens import estimate_tokens
 from kernelevolve.proposers.model import Model
 from kernelevolve.resources import prompts_dir, targets_dir
@@ -401,3 +402,20 @@ def test_a_template_of_ones_own_is_used(prompts):
 
 def test_every_registered_language_has_a_contract_template():
     assert {f"contract-{name}.j2" for name in LANGUAGES.names()} <= {path.name for path in prompts_dir().glob("*.j2")}
+
+
+def test_who_remembers_a_brief_is_not_shown_its_task_machine_documents_and_sources_again():
+    """The words by which these are found are those of the templates."""
+    parent = a_candidate()
+    known = brief("diff", (Parent(candidate=parent, evaluation=a_passed(parent, 1.5)),), **FULL)
+    again = brief("rewrite", (Parent(candidate=parent, evaluation=a_passed(parent, 1.4)),), **FULL)
+    first, second = ask(known), ask(again)
+    left = abridged(second, [("5.0", first)])
+    assert left.system == "The rules are those of brief 5.0."
+    assert sections(left.prompt) == [s for s in sections(second.prompt) if s not in {d.title for d in DOCUMENTS}]
+    assert left.prompt.count("brief 5.0") == 2 + len(DOCUMENTS) + len(parent.files)
+    for gone in ("def reference(x):", "32 KiB at 210 GB/s", *parent.files.values(), "Advice 3."):
+        assert gone.strip() in second.prompt
+        assert gone.strip() not in left.prompt
+    for new in ("1.400 times as fast", "# What is wanted: rewrite"):
+        assert new in left.prompt
