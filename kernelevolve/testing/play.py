@@ -123,7 +123,7 @@ class Player:
         said = outcome.evaluation
         if not isinstance(said, Passed):
             return
-        if self._landscape.noise and (not said.settled or self._best is None or said.fitness > self._best.fitness):
+        if self._landscape.noise and (not said.settled or self._best is None or said.may_beat(self._best)):
             self._confirmations += 1
             said = self._judge(step, outcome.candidate, "confirm")
             assert isinstance(said, Passed)
